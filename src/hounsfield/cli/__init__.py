@@ -1,0 +1,2 @@
+"""The commands: serve, cast, worker, upload, download, query, status.
+"""
