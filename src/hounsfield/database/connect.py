@@ -1,0 +1,36 @@
+"""From ``Database:Url`` to an open database."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from hounsfield.database.engine import Database
+from hounsfield.errors import SettingsError
+
+
+def sqlite_path(url: str) -> Path:
+    """The file a ``sqlite:///…`` URL names (four slashes for an absolute path, as SQLAlchemy has it)."""
+    path = unquote(urlsplit(url).path)
+    if not path.startswith("/") or path == "/":
+        raise SettingsError("Database:Url names no file. Write sqlite:////absolute/path/index.db.")
+    return Path(path[1:])
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether ``url`` means SQLite; raises SettingsError for an engine we do not know."""
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        return True
+    if scheme in ("postgresql", "postgres"):
+        return False
+    raise SettingsError("Database:Url must begin with sqlite:/// or postgresql://.")
+
+
+def open_database(url: str) -> Database:
+    """Open ``url`` for this process. The schema must be up to date (see database/migrate.py)."""
+    if is_sqlite(url):
+        from hounsfield.database.sqlite import SqliteDatabase
+
+        return SqliteDatabase(sqlite_path(url))
+    from hounsfield.database.postgres import PostgresDatabase
+
+    return PostgresDatabase(url)

@@ -1,0 +1,143 @@
+"""PostgreSQL (or a wire-compatible distributed database) through asyncpg."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+
+from hounsfield.database.engine import Dialect, Row, Unit, Value
+from hounsfield.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+T = TypeVar("T")
+
+MAX_CONNECTIONS = 16
+"""Connections of one process; commits of several run at the same time and share the server's WAL flush."""
+CONNECT_SECONDS = 10
+ATTEMPTS = 5
+"""How often a unit is tried when the server aborts it in favour of another (deadlock, serialisation, lost row)."""
+
+_CONFLICTS = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.ForeignKeyViolationError,
+    asyncpg.UniqueViolationError,
+)
+_UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+@lru_cache(maxsize=2048)
+def numbered(sql: str) -> str:
+    """``sql`` with its ``?`` placeholders as ``$1``, ``$2``, …
+
+    >>> numbered("SELECT a FROM t WHERE b = ? AND c = ?")
+    'SELECT a FROM t WHERE b = $1 AND c = $2'
+    """
+    head, *rest = sql.split("?")
+    return head + "".join(f"${number}{text}" for number, text in enumerate(rest, 1))
+
+
+class PostgresTransaction:
+    """See :class:`~hounsfield.database.engine.Transaction`."""
+
+    dialect: Dialect = "postgresql"
+
+    def __init__(self, connection: "PoolConnectionProxy[Any]") -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        status = await self._connection.execute(numbered(sql), *values)
+        count = status.rpartition(" ")[2]
+        return int(count) if count.isdigit() else 0
+
+    async def execute_many(self, sql: str, rows: Iterable[tuple[Value, ...]]) -> None:
+        await self._connection.executemany(numbered(sql), rows)
+
+    async def fetch(self, sql: str, *values: Value) -> list[Row]:
+        return [tuple(row) for row in await self._connection.fetch(numbered(sql), *values)]
+
+    async def fetch_one(self, sql: str, *values: Value) -> Row | None:
+        row = await self._connection.fetchrow(numbered(sql), *values)
+        return None if row is None else tuple(row)
+
+
+class PostgresDatabase:
+    """See :class:`~hounsfield.database.engine.Database`. The pool is opened on first use."""
+
+    dialect: Dialect = "postgresql"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._opening = asyncio.Lock()
+
+    async def fetch(self, sql: str, *values: Value, quick: bool = False) -> list[Row]:
+        async def query() -> list[Row]:
+            rows = await (await self._connected()).fetch(numbered(sql), *values)
+            return [tuple(row) for row in rows]
+
+        return await self._guarded(query)
+
+    async def fetch_one(self, sql: str, *values: Value, quick: bool = False) -> Row | None:
+        rows = await self.fetch(sql, *values)
+        return rows[0] if rows else None
+
+    async def read(self, unit: Unit[T]) -> T:
+        async def query() -> T:
+            pool = await self._connected()
+            async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+                return await unit(PostgresTransaction(connection))
+
+        return await self._guarded(query)
+
+    async def write(self, unit: Unit[T]) -> T:
+        async def attempt() -> T:
+            pool = await self._connected()
+            async with pool.acquire() as connection, connection.transaction():
+                return await unit(PostgresTransaction(connection))
+
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                return await self._guarded(attempt)
+            except _CONFLICTS:
+                if number == ATTEMPTS:
+                    raise
+                await asyncio.sleep(0.01 * 2**number)
+        raise AssertionError("unreachable")
+
+    async def check(self) -> None:
+        await self.fetch("SELECT 1")
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def _connected(self) -> "asyncpg.Pool[Any]":
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._url, min_size=1, max_size=MAX_CONNECTIONS, timeout=CONNECT_SECONDS
+                    )
+        return self._pool
+
+    @staticmethod
+    async def _guarded(work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await work()
+        except _UNREACHABLE as error:
+            raise StoreUnavailable(f"The index database cannot be used: {type(error).__name__}.") from error

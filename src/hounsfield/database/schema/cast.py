@@ -1,0 +1,1 @@
+"""DICOM Cast: position, errors, what the worker is doing."""

@@ -1,0 +1,246 @@
+"""SQLite: one writer thread per process with group commit, a few reader threads, WAL, synchronous=FULL.
+
+All units waiting when the writer looks share one ``BEGIN IMMEDIATE … COMMIT`` and so one sync of the disk, each in
+a savepoint of its own: one that fails does not take its neighbours along. Several processes may open the same file;
+``BEGIN IMMEDIATE`` and the busy time-out order them.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Awaitable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from hounsfield.database.engine import Dialect, Row, Transaction, Unit, Value
+from hounsfield.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+MAX_GROUP = 256
+"""Units in one commit: enough to share a sync, few enough that the first waiter is not kept long."""
+BUSY_TIMEOUT_MS = 20_000
+"""How long a writer waits for another process's transaction; those take milliseconds."""
+READER_THREADS = 4
+WAL_AUTOCHECKPOINT_PAGES = 4_000
+"""16 MiB: a checkpoint rewrites hot index pages once instead of many times."""
+CACHE_KIB = 16_384
+"""Page cache of each connection."""
+MMAP_BYTES = 1 << 30
+"""Readers see the page cache of the operating system without copying."""
+
+
+def connect(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection with this product's pragmas, in autocommit mode, usable from any one thread at a time."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}")
+    if read_only:
+        connection.execute(f"PRAGMA mmap_size={MMAP_BYTES}")
+        connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def unavailable(error: sqlite3.Error) -> StoreUnavailable:
+    """The refusal a client sees when SQLite cannot do its work (disk full, I/O error, locked for too long)."""
+    return StoreUnavailable(f"The index database cannot be used: {error}.")
+
+
+class SqliteTransaction:
+    """A :class:`~hounsfield.database.engine.Transaction` whose methods never suspend."""
+
+    dialect: Dialect = "sqlite"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, *values: Value) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[tuple[Value, ...]]) -> None:
+        self._connection.executemany(sql, rows)
+
+    async def fetch(self, sql: str, *values: Value) -> list[Row]:
+        return self._connection.execute(sql, values).fetchall()
+
+    async def fetch_one(self, sql: str, *values: Value) -> Row | None:
+        # fetchall, not fetchone: a statement with RETURNING left half-read would stay open.
+        rows = self._connection.execute(sql, values).fetchall()
+        return rows[0] if rows else None
+
+
+def run_to_end(work: Awaitable[T]) -> T:
+    """The result of a coroutine that never suspends."""
+    coroutine = cast(Coroutine[Any, Any, T], work)
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    coroutine.close()
+    raise RuntimeError("a unit of work may await nothing but its transaction")
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    unit: Unit[T]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[T]
+    result: T | None = None
+    error: BaseException | None = None
+
+
+class SqliteDatabase:
+    """See :class:`~hounsfield.database.engine.Database`."""
+
+    dialect: Dialect = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._connections_lock = threading.Lock()
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="sqlite-reader")
+        self._quick = self._connect_reader()
+        self._writer_connection = connect(path)
+        self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
+        self._writer.start()
+        self._closed = False
+
+    async def fetch(self, sql: str, *values: Value, quick: bool = False) -> list[Row]:
+        try:
+            if quick:
+                return self._quick.execute(sql, values).fetchall()
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._fetch, sql, values)
+        except sqlite3.OperationalError as error:
+            raise unavailable(error) from error
+
+    async def fetch_one(self, sql: str, *values: Value, quick: bool = False) -> Row | None:
+        rows = await self.fetch(sql, *values, quick=quick)
+        return rows[0] if rows else None
+
+    async def read(self, unit: Unit[T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
+        except sqlite3.OperationalError as error:
+            raise unavailable(error) from error
+
+    async def write(self, unit: Unit[T]) -> T:
+        if self._closed:
+            raise StoreUnavailable("The index database is closed.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Job(unit, loop, future))
+        return await future
+
+    async def check(self) -> None:
+        await self.fetch("SELECT 1")
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
+        self._readers.shutdown(wait=True)
+        for connection in [*self._connections, self._writer_connection]:
+            connection.close()
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        connection = connect(self._path, read_only=True)
+        with self._connections_lock:
+            self._connections.append(connection)
+        return connection
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect_reader()
+        return connection
+
+    def _fetch(self, sql: str, values: tuple[Value, ...]) -> list[Row]:
+        return self._reader().execute(sql, values).fetchall()
+
+    def _read(self, unit: Unit[T]) -> T:
+        connection = self._reader()
+        connection.execute("BEGIN")
+        try:
+            return run_to_end(unit(SqliteTransaction(connection)))
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _write_loop(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            group = [job]
+            closing = False
+            while len(group) < MAX_GROUP:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    closing = True
+                    break
+                group.append(job)
+            self._commit(group)
+            self._answer(group)
+            if closing:
+                return
+
+    def _commit(self, group: list[_Job[Any]]) -> None:
+        """Run the group in one transaction, leaving in each job its result or its error."""
+        connection = self._writer_connection
+        transaction: Transaction = SqliteTransaction(connection)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in group:
+                connection.execute("SAVEPOINT unit")
+                try:
+                    job.result = run_to_end(job.unit(transaction))
+                    connection.execute("RELEASE unit")
+                except Exception as error:
+                    if not connection.in_transaction:
+                        # SQLite gave up the whole transaction (disk full, I/O error): nobody's work is saved.
+                        raise
+                    job.error = unavailable(error) if isinstance(error, sqlite3.OperationalError) else error
+                    connection.execute("ROLLBACK TO unit")
+                    connection.execute("RELEASE unit")
+            connection.execute("COMMIT")
+        except Exception as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            for job in group:
+                job.error = unavailable(error) if isinstance(error, sqlite3.Error) else error
+
+    @staticmethod
+    def _answer(group: list[_Job[Any]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job[Any]]] = {}
+        for job in group:
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
+            # A loop that has been closed meanwhile has nobody left who waits.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, jobs)
+
+
+def _resolve(jobs: list[_Job[Any]]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)
