@@ -1,6 +1,7 @@
 import itertools
 import re
 import time
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from hounsfield.web.multipart import (
     PartStart,
 )
 
-Part = tuple[dict[str, str], bytes]
+Part = tuple[Mapping[str, str], bytes]
 
 
 def read(body: bytes, cuts: list[int] | None = None, **limits: int) -> list[Part]:
@@ -24,7 +25,7 @@ def read(body: bytes, cuts: list[int] | None = None, **limits: int) -> list[Part
     reader = MultipartReader(b"b", **limits)
     parts: list[Part] = []
     pieces: list[bytes] = []
-    headers: dict[str, str] | None = None
+    headers: Mapping[str, str] | None = None
     ended = False
     edges = [0, *sorted(cuts or []), len(body)]
     for start, stop in itertools.pairwise(edges):

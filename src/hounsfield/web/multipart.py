@@ -7,6 +7,7 @@ epilogue are skipped, and the blank line after a part's headers may be the CRLF 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -36,7 +37,7 @@ class MalformedMultipart(BadRequest):
 class PartStart:
     """A part begins; ``headers`` has lower-case names, values of repeated headers joined by ``", "``."""
 
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -91,7 +92,8 @@ class MultipartReader:
         self._max_header_bytes = max_header_bytes
         self._parts_left = max_parts
         self._state = _State.PREAMBLE
-        self._headers: dict[str, str] = {}
+        self._header_block = b""
+        self._headers: Mapping[str, str] = {}
         self._held = _CRLF  # stands for the CRLF that the first delimiter may lack
 
     def feed(self, chunk: bytes) -> list[Event]:
@@ -173,7 +175,9 @@ class MultipartReader:
             if len(buffer) >= limit + 4:
                 raise MalformedMultipart(f"The headers of a part exceed {self._max_header_bytes} bytes.")
             return position, True
-        self._headers = _parse_headers(buffer[start:blank]) if blank > position else {}
+        block = buffer[start:blank] if blank > position else b""
+        if block != self._header_block:  # the parts of one body mostly have the same headers
+            self._header_block, self._headers = block, _parse_headers(block)
         self._state = _State.BLANK
         return blank + len(_CRLF), False
 
@@ -211,7 +215,7 @@ class MultipartReader:
 def _parse_headers(block: bytes) -> dict[str, str]:
     """The fields of a header block without its final CRLF; folded lines (RFC 5322 §2.2.3) are unfolded."""
     headers: dict[str, str] = {}
-    for line in _FOLD.sub(b" ", block).split(_CRLF):
+    for line in _FOLD.sub(b" ", block).split(_CRLF) if block else ():
         raw_name, colon, raw_value = line.partition(b":")
         if not colon or not _FIELD_NAME.fullmatch(raw_name.rstrip(b" \t")) or _CONTROL.search(raw_value):
             raise MalformedMultipart("The headers of a part are malformed.")
