@@ -3,7 +3,7 @@
 
 An index column holds a DA as ``date``, a DT as microseconds since 0001-01-01T00:00, a TM as microseconds since
 midnight: plain 64-bit integers that sort and compare alike in every database. A value that is not what its VR promises
-reads as ``None`` and is not indexed. Error texts name the rule and never the value, because a birth date is patient data.
+reads as ``None`` and is not indexed. Error texts name the rule and never the value: a birth date is patient data.
 """
 
 import re
