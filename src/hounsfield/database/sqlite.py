@@ -7,6 +7,7 @@ a savepoint of its own: one that fails does not take its neighbours along. Sever
 
 import asyncio
 import queue
+import re
 import sqlite3
 import threading
 from collections.abc import Awaitable, Coroutine, Iterable
@@ -45,10 +46,16 @@ def connect(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
     connection.execute(f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}")
+    connection.create_function("regexp", 2, _regexp, deterministic=True)
     if read_only:
         connection.execute(f"PRAGMA mmap_size={MMAP_BYTES}")
         connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def _regexp(pattern: str, text: str | None) -> bool:
+    """SQLite's ``text REGEXP pattern``, which it leaves to the application."""
+    return text is not None and re.search(pattern, text) is not None
 
 
 def unavailable(error: sqlite3.Error) -> StoreUnavailable:

@@ -1,2 +1,1 @@
-"""Work in the background: the loop that cleans up deleted files and sweeps orphans, and later every long operation.
-"""
+"""Work in the background: the loop that cleans up deleted files and sweeps orphans, and later every long operation."""

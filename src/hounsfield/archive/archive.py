@@ -1,0 +1,21 @@
+"""What every use case works on."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from hounsfield.database.engine import Database
+from hounsfield.storage.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The index database, the object store and the limits that belong to them."""
+
+    database: Database
+    files: ObjectStore
+    delete_delay: timedelta
+    """How long the file of a deleted instance is kept (store.md §7)."""
+    max_transcoded_bytes: int
+    """Largest file that is transcoded (retrieve.md §5)."""
+    full_validation: bool = False
+    """EnableFullDicomItemValidation (store.md §3.2)."""

@@ -1,0 +1,198 @@
+"""Store instances: read, validate, write the file, make it visible (store.md §§2–6).
+
+File first, index second: an instance becomes visible in the transaction that also writes its feed entry, and its
+file is durable by then. What a crash leaves between the two is a file nobody refers to, swept later.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from hounsfield.archive.archive import Archive
+from hounsfield.archive.index_values import series_values, study_values
+from hounsfield.database.engine import Transaction
+from hounsfield.dicom import uid
+from hounsfield.dicom.json_model import metadata_json
+from hounsfield.dicom.part10 import read_instance
+from hounsfield.dicom.source import UnreadableInstance
+from hounsfield.dicom.validation import StoreVerdict, validate_for_store
+from hounsfield.errors import StoreUnavailable
+from hounsfield.index import instances
+from hounsfield.index.fragments import pack
+from hounsfield.index.instances import InstancePath, NewInstance
+from hounsfield.index.partitions import DEFAULT_NAME
+from hounsfield.storage.layout import file_key
+from hounsfield.storage.spool import Upload
+
+INLINE_BYTES = 256 * 1024
+"""Uploads up to this size are read on the event loop: cheaper than a hop to a thread, and their headers are small."""
+GROUP = 32
+"""Instances of one request that share a commit; their files are written side by side."""
+
+
+class FailureReason(IntEnum):
+    """Values of FailureReason (0008,1197), store.md §5."""
+
+    PROCESSING_FAILURE = 272
+    VALIDATION = 43264
+    ALREADY_EXISTS = 45070
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """What holds for every instance of one request. ``study_uid`` is the path's, None where it names no study."""
+
+    partition_key: int
+    api_version: int
+    study_uid: str | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one instance. UIDs are as the file spells them, None where they cannot be read."""
+
+    sop_class_uid: str | None = None
+    sop_instance_uid: str | None = None
+    path: InstancePath | None = None
+    """Where it was stored; None if it was not."""
+    failure: FailureReason | None = None
+    warning: int | None = None
+    comments: Sequence[str] = ()
+    multiple_values: bool = False
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """An instance that passed validation, on its way to the store."""
+
+    outcome: Outcome
+    upload: Upload
+    new: NewInstance
+
+
+async def store(archive: Archive, uploads: Sequence[Upload], request: StoreRequest) -> list[Outcome]:
+    """Store ``uploads`` in order and say what became of each; they are discarded when this returns.
+
+    Raises StoreUnavailable when the database or the object store failed and nothing at all was stored.
+    """
+    outcomes: list[Outcome] = []
+    unavailable: StoreUnavailable | None = None
+    try:
+        for start in range(0, len(uploads), GROUP):
+            found, error = await _store_group(archive, uploads[start : start + GROUP], request)
+            outcomes += found
+            unavailable = unavailable or error
+    finally:
+        for upload in uploads:
+            upload.discard()
+    if unavailable is not None and all(outcome.path is None for outcome in outcomes):
+        raise unavailable
+    return outcomes
+
+
+async def _store_group(
+    archive: Archive, uploads: Sequence[Upload], request: StoreRequest
+) -> tuple[list[Outcome], StoreUnavailable | None]:
+    outcomes: list[Outcome] = []
+    ready: list[_Prepared] = []
+    for upload in uploads:
+        if upload.size <= INLINE_BYTES:
+            outcome, prepared = _prepare(archive, upload, request)
+        else:
+            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request)
+        outcomes.append(outcome)
+        if prepared is None:
+            continue
+        if await instances.exists(archive.database, prepared.new.path):
+            outcome.failure = FailureReason.ALREADY_EXISTS
+        else:
+            ready.append(prepared)
+    if not ready:
+        return outcomes, None
+    written = await asyncio.gather(*(_write(archive, prepared) for prepared in ready))
+    error = next((problem for problem in written if problem is not None), None)
+    ready = [prepared for prepared, problem in zip(ready, written, strict=True) if problem is None]
+    try:
+        await _index(archive, ready)
+    except StoreUnavailable as problem:
+        # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans.
+        error = problem
+        for prepared in ready:
+            prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
+    return outcomes, error
+
+
+def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
+    try:
+        instance = read_instance(upload)
+    except UnreadableInstance:
+        return Outcome(failure=FailureReason.VALIDATION), None
+    verdict = validate_for_store(
+        instance,
+        api_version=request.api_version,
+        expected_study=request.study_uid,
+        full=archive.full_validation,
+    )
+    outcome = Outcome(
+        sop_class_uid=verdict.sop_class_uid,
+        sop_instance_uid=verdict.sop_instance_uid,
+        comments=verdict.comments,
+        multiple_values=verdict.multi_value_warning,
+    )
+    if not verdict.accepted:
+        outcome.failure = FailureReason.VALIDATION
+        return outcome, None
+    outcome.warning = verdict.warning_reason
+    path = _path(verdict, request.partition_key)
+    if instance.has_preamble:
+        upload.zero_preamble()
+    assert path.series_uid is not None and path.sop_uid is not None
+    new = NewInstance(
+        path=path,
+        transfer_syntax=instance.transfer_syntax,
+        file_key=file_key(DEFAULT_NAME, path.study_uid, path.series_uid, path.sop_uid),
+        file_size=upload.size,
+        study=study_values(verdict.dataset),
+        series=series_values(verdict.dataset),
+        metadata=pack(metadata_json(verdict.dataset)),
+        frames=None if instance.frames is None else instance.frames.to_bytes(),
+    )
+    return outcome, _Prepared(outcome, upload, new)
+
+
+def _path(verdict: StoreVerdict, partition_key: int) -> InstancePath:
+    return InstancePath(
+        partition_key,
+        uid.normalise(verdict.study_instance_uid),
+        uid.normalise(verdict.series_instance_uid),
+        uid.normalise(verdict.sop_instance_uid),
+    )
+
+
+async def _write(archive: Archive, prepared: _Prepared) -> StoreUnavailable | None:
+    try:
+        await archive.files.put(prepared.new.file_key, prepared.upload)
+    except StoreUnavailable as error:
+        prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
+        return error
+    return None
+
+
+async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
+    now = time.time_ns() // 1000
+
+    async def unit(tx: Transaction) -> list[int | None]:
+        return await instances.add(tx, [prepared.new for prepared in ready], now)
+
+    versions = await archive.database.write(unit)
+    duplicates = []
+    for prepared, version in zip(ready, versions, strict=True):
+        if version is None:
+            prepared.outcome.failure = FailureReason.ALREADY_EXISTS
+            duplicates.append(prepared.new.file_key)
+        else:
+            prepared.outcome.path = prepared.new.path
+    if duplicates:
+        await archive.files.delete_many(duplicates)

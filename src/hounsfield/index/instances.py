@@ -1,0 +1,308 @@
+"""Instances in the index: adding, finding, deleting. Each change writes its change feed entries in the same transaction.
+
+Study and series rows hold the searchable attributes, the latest instance's non-empty values winning (store.md §6).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+
+from hounsfield.database.engine import Database, Transaction, Value
+from hounsfield.dicom.person_name import match_key, suffixes, text_key
+from hounsfield.index import feed
+
+
+class Level(Enum):
+    """The level a request names, by how many UIDs its path holds."""
+
+    STUDY = 1
+    SERIES = 2
+    INSTANCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePath:
+    """A study, series or instance in a partition. UIDs are normalised (dicom.uid.normalise)."""
+
+    partition_key: int
+    study_uid: str
+    series_uid: str | None = None
+    sop_uid: str | None = None
+
+    @property
+    def level(self) -> Level:
+        """The lowest level that is named."""
+        if self.sop_uid is not None:
+            return Level.INSTANCE
+        return Level.STUDY if self.series_uid is None else Level.SERIES
+
+
+@dataclass(frozen=True, slots=True)
+class StudyValues:
+    """Searchable attributes of a study as one instance gives them; None where it has no (valid) value.
+
+    Dates are ``YYYYMMDD``; the order is that of the columns.
+    """
+
+    patient_id: str | None = None
+    patient_name: str | None = None
+    patient_birth_date: str | None = None
+    accession_number: str | None = None
+    referring_physician_name: str | None = None
+    study_date: str | None = None
+    study_description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesValues:
+    """Searchable attributes of a series as one instance gives them."""
+
+    modality: str | None = None
+    performed_procedure_step_start_date: str | None = None
+    manufacturer_model_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewInstance:
+    """Everything the index keeps of one instance; its file is already durable under ``file_key``."""
+
+    path: InstancePath
+    transfer_syntax: str
+    file_key: str
+    file_size: int
+    study: StudyValues
+    series: SeriesValues
+    metadata: bytes
+    """Packed DICOM JSON (index.metadata.pack)."""
+    frames: bytes | None
+    """dicom.frames.FrameIndex.to_bytes, None where there are no frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """Where an instance is and what it is made of."""
+
+    version: int
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    transfer_syntax: str
+    file_key: str
+    file_size: int
+
+
+PERSON_NAMES = {"patient_name": 0, "referring_physician_name": 1}
+"""Numbers of the name attributes in table person_name."""
+_TEXT_KEYS = {"patient_id", "accession_number", "study_description", "modality", "manufacturer_model_name"}
+
+_STUDY_COLUMNS = tuple(field.name for field in fields(StudyValues))
+_SERIES_COLUMNS = tuple(field.name for field in fields(SeriesValues))
+
+
+def _stored_columns(columns: Sequence[str]) -> list[str]:
+    """The columns with their key columns, in the order :func:`_with_keys` gives the values."""
+    stored = []
+    for column in columns:
+        stored.append(column)
+        if column in _TEXT_KEYS or column in PERSON_NAMES:
+            stored.append(column + "_key")
+    return stored
+
+
+def _with_keys(columns: Sequence[str], values: Sequence[str | None]) -> list[Value]:
+    stored: list[Value] = []
+    for column, value in zip(columns, values, strict=True):
+        stored.append(value)
+        if column in _TEXT_KEYS:
+            stored.append(None if value is None else text_key(value))
+        elif column in PERSON_NAMES:
+            stored.append(None if value is None else match_key(value))
+    return stored
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+_STUDY_STORED = _stored_columns(_STUDY_COLUMNS)
+_SERIES_STORED = _stored_columns(_SERIES_COLUMNS)
+_SELECT_STUDY = f"SELECT id, {', '.join(_STUDY_COLUMNS)} FROM study WHERE partition_key = ? AND study_uid = ?"
+_INSERT_STUDY = (
+    f"INSERT INTO study (partition_key, study_uid, created, {', '.join(_STUDY_STORED)}) "
+    f"VALUES ({_marks(3 + len(_STUDY_STORED))}) ON CONFLICT (partition_key, study_uid) DO NOTHING RETURNING id"
+)
+_UPDATE_STUDY = f"UPDATE study SET {', '.join(f'{column} = ?' for column in _STUDY_STORED)} WHERE id = ?"
+_SELECT_SERIES = f"SELECT id, {', '.join(_SERIES_COLUMNS)} FROM series WHERE study_id = ? AND series_uid = ?"
+_INSERT_SERIES = (
+    f"INSERT INTO series (partition_key, study_id, series_uid, created, {', '.join(_SERIES_STORED)}) "
+    f"VALUES ({_marks(4 + len(_SERIES_STORED))}) ON CONFLICT (study_id, series_uid) DO NOTHING RETURNING id"
+)
+_UPDATE_SERIES = f"UPDATE series SET {', '.join(f'{column} = ?' for column in _SERIES_STORED)} WHERE id = ?"
+_INSERT_INSTANCE = (
+    "INSERT INTO instance (partition_key, study_id, series_id, sop_uid, transfer_syntax, file_key, file_size, created) "
+    f"VALUES ({_marks(8)}) ON CONFLICT (series_id, sop_uid) DO NOTHING RETURNING id"
+)
+_INSERT_CONTENT = "INSERT INTO instance_content (instance_id, metadata, frames) VALUES (?, ?, ?)"
+_INSERT_NAME = (
+    "INSERT INTO person_name (study_id, attribute, suffix, partition_key) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (study_id, attribute, suffix) DO NOTHING"
+)
+_FROM = " FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id"
+
+
+def _where(path: InstancePath) -> tuple[str, list[Value]]:
+    sql = " WHERE s.partition_key = ? AND s.study_uid = ?"
+    values: list[Value] = [path.partition_key, path.study_uid]
+    if path.series_uid is not None:
+        sql += " AND e.series_uid = ?"
+        values.append(path.series_uid)
+    if path.sop_uid is not None:
+        sql += " AND i.sop_uid = ?"
+        values.append(path.sop_uid)
+    return sql, values
+
+
+def _share(tx: Transaction) -> str:
+    # Held against a delete of the row until the instance below it is in; SQLite has one writer anyway.
+    return " FOR KEY SHARE" if tx.dialect == "postgresql" else ""
+
+
+async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> list[int | None]:
+    """Make ``instances`` visible, in order, and write their feed entries.
+
+    Returns for each its version, or None where the partition already holds that study, series and SOP Instance UID.
+    """
+    versions: list[int | None] = []
+    entries: list[feed.NewEntry] = []
+    for new in instances:
+        path = new.path
+        study_id = await _study(tx, path, new.study, now)
+        series_id = await _series(tx, path, study_id, new.series, now)
+        row = await tx.fetch_one(
+            _INSERT_INSTANCE,
+            path.partition_key,
+            study_id,
+            series_id,
+            path.sop_uid,
+            new.transfer_syntax,
+            new.file_key,
+            new.file_size,
+            now,
+        )
+        if row is None:
+            versions.append(None)
+            continue
+        version = int(row[0])
+        await tx.execute(_INSERT_CONTENT, version, new.metadata, new.frames)
+        versions.append(version)
+        assert path.series_uid is not None and path.sop_uid is not None
+        entries.append(feed.NewEntry(path.partition_key, path.study_uid, path.series_uid, path.sop_uid, version))
+    await feed.append(tx, feed.Action.CREATE, entries, now)
+    return versions
+
+
+async def _study(tx: Transaction, path: InstancePath, values: StudyValues, now: int) -> int:
+    given = tuple(getattr(values, column) for column in _STUDY_COLUMNS)
+    row = await tx.fetch_one(_SELECT_STUDY + _share(tx), path.partition_key, path.study_uid)
+    if row is None:
+        created = await tx.fetch_one(
+            _INSERT_STUDY, path.partition_key, path.study_uid, now, *_with_keys(_STUDY_COLUMNS, given)
+        )
+        if created is not None:
+            await _names(tx, path.partition_key, int(created[0]), (None,) * len(given), given)
+            return int(created[0])
+        # Another transaction made the study meanwhile; it is committed by now, or the insert would still wait.
+        row = await tx.fetch_one(_SELECT_STUDY + _share(tx), path.partition_key, path.study_uid)
+        assert row is not None
+    study_id, known = int(row[0]), row[1:]
+    merged = tuple(old if new is None else new for new, old in zip(given, known, strict=True))
+    if merged != known:
+        await tx.execute(_UPDATE_STUDY, *_with_keys(_STUDY_COLUMNS, merged), study_id)
+        await _names(tx, path.partition_key, study_id, known, merged)
+    return study_id
+
+
+async def _names(
+    tx: Transaction, partition_key: int, study_id: int, known: Sequence[str | None], merged: Sequence[str | None]
+) -> None:
+    for column, old, new in zip(_STUDY_COLUMNS, known, merged, strict=True):
+        if column not in PERSON_NAMES or new == old or new is None:
+            continue
+        attribute = PERSON_NAMES[column]
+        if old is not None:
+            await tx.execute("DELETE FROM person_name WHERE study_id = ? AND attribute = ?", study_id, attribute)
+        for suffix in suffixes(new):
+            await tx.execute(_INSERT_NAME, study_id, attribute, suffix, partition_key)
+
+
+async def _series(tx: Transaction, path: InstancePath, study_id: int, values: SeriesValues, now: int) -> int:
+    given = tuple(getattr(values, column) for column in _SERIES_COLUMNS)
+    row = await tx.fetch_one(_SELECT_SERIES + _share(tx), study_id, path.series_uid)
+    if row is None:
+        created = await tx.fetch_one(
+            _INSERT_SERIES, path.partition_key, study_id, path.series_uid, now, *_with_keys(_SERIES_COLUMNS, given)
+        )
+        if created is not None:
+            return int(created[0])
+        row = await tx.fetch_one(_SELECT_SERIES + _share(tx), study_id, path.series_uid)
+        assert row is not None
+    series_id, known = int(row[0]), row[1:]
+    merged = tuple(old if new is None else new for new, old in zip(given, known, strict=True))
+    if merged != known:
+        await tx.execute(_UPDATE_SERIES, *_with_keys(_SERIES_COLUMNS, merged), series_id)
+    return series_id
+
+
+async def find(database: Database, path: InstancePath) -> list[StoredInstance]:
+    """The visible instances under ``path``, oldest first; empty where there is none."""
+    where, values = _where(path)
+    rows = await database.fetch(
+        "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.transfer_syntax, i.file_key, i.file_size"
+        f"{_FROM}{where} ORDER BY i.id",
+        *values,
+        quick=path.level is Level.INSTANCE,
+    )
+    return [StoredInstance(*row) for row in rows]
+
+
+async def exists(database: Database, path: InstancePath) -> bool:
+    """Whether an instance is visible under ``path``."""
+    where, values = _where(path)
+    return bool(await database.fetch(f"SELECT 1{_FROM}{where} LIMIT 1", *values, quick=True))
+
+
+async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: int) -> int:
+    """Remove everything under ``path`` from sight and queue its files for cleanup; returns how many instances went."""
+    lock = " FOR UPDATE" if tx.dialect == "postgresql" else ""
+    study = await tx.fetch_one(
+        f"SELECT id FROM study WHERE partition_key = ? AND study_uid = ?{lock}", path.partition_key, path.study_uid
+    )
+    if study is None:
+        return 0
+    where, values = _where(path)
+    rows = await tx.fetch(
+        f"SELECT i.id, e.series_uid, i.sop_uid, i.file_key, e.id{_FROM}{where} ORDER BY i.id", *values
+    )
+    if not rows:
+        return 0
+    await tx.execute_many(
+        "INSERT INTO deleted_file (file_key, version, deleted, cleanup_after, retry_count) VALUES (?, ?, ?, ?, 0)",
+        [(row[3], row[0], now, cleanup_after) for row in rows],
+    )
+    versions = [(row[0],) for row in rows]
+    await tx.execute_many("DELETE FROM instance_content WHERE instance_id = ?", versions)
+    await tx.execute_many("DELETE FROM instance WHERE id = ?", versions)
+    await tx.execute_many(
+        "DELETE FROM series WHERE id = ? AND NOT EXISTS (SELECT 1 FROM instance WHERE series_id = series.id)",
+        [(series_id,) for series_id in sorted({row[4] for row in rows})],
+    )
+    if await tx.fetch_one("SELECT 1 FROM series WHERE study_id = ? LIMIT 1", study[0]) is None:
+        await tx.execute("DELETE FROM person_name WHERE study_id = ?", study[0])
+        await tx.execute("DELETE FROM study WHERE id = ?", study[0])
+    await feed.append(
+        tx,
+        feed.Action.DELETE,
+        [feed.NewEntry(path.partition_key, path.study_uid, row[1], row[2], row[0]) for row in rows],
+        now,
+    )
+    return len(rows)

@@ -1,0 +1,4 @@
+"""Data partitions (server.md §4)."""
+
+DEFAULT_KEY = 1
+DEFAULT_NAME = "Microsoft.Default"

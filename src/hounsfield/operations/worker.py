@@ -1,0 +1,57 @@
+"""The background loop: cleanup of deleted files and the sweep of orphans, in one process at a time."""
+
+import asyncio
+import logging
+import secrets
+from contextlib import suppress
+from datetime import timedelta
+
+from hounsfield.database import leases
+from hounsfield.database.engine import Database
+from hounsfield.operations.cleanup import CleanupOptions, clean_up
+from hounsfield.operations.orphans import sweep_orphans
+from hounsfield.storage.object_store import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+LEASE = "background-worker"
+LEASE_SECONDS = 60.0
+"""How long a dead worker's place stays taken."""
+ORPHAN_INTERVAL = timedelta(hours=6)
+"""Orphans only come from crashes, and looking for them reads the names of all files."""
+
+
+class BackgroundWorker:
+    """Runs until told to stop; a failed round is logged and never ends the loop."""
+
+    def __init__(self, database: Database, files: ObjectStore, options: CleanupOptions) -> None:
+        self._database = database
+        self._files = files
+        self._options = options
+        self._owner = secrets.token_hex(8)
+        self._next_sweep = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set."""
+        pause = min(self._options.polling_interval.total_seconds(), LEASE_SECONDS / 2)
+        while not stop.is_set():
+            try:
+                if await leases.acquire(self._database, LEASE, self._owner, LEASE_SECONDS):
+                    await self._round()
+            except Exception as error:
+                logger.error("A round of background work failed: %s", type(error).__name__, exc_info=error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), timeout=pause)
+        with suppress(Exception):
+            await leases.release(self._database, LEASE, self._owner)
+
+    async def _round(self) -> None:
+        removed = await clean_up(self._database, self._files, self._options)
+        if removed:
+            logger.info("Removed the files of %d deleted instances.", removed)
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_sweep:
+            self._next_sweep = now + ORPHAN_INTERVAL.total_seconds()
+            swept = await sweep_orphans(self._database, self._files)
+            if swept:
+                logger.warning("Queued %d files no instance refers to for removal.", swept)

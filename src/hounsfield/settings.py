@@ -1,0 +1,229 @@
+"""Every setting: its key, type, default and a sentence, in one place.
+
+Keys are the reference server's (``DicomServer:Security:Enabled``); ours stand beside them in the same style. Sources,
+later wins: JSON file, environment (``__`` for ``:``), command line. Keys are case-insensitive in all of them, lists
+are written by index (``…:Origins:0``), times ``[d.]hh:mm:ss[.f]`` (server.md §14, dicom-cast.md §7.3).
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hounsfield.errors import SettingsError
+
+Value = str | bool | int | timedelta | list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    key: str
+    type: type
+    default: Value
+    sentence: str
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting("Database:Url", str, "", "Index database: sqlite:////path/index.db or postgresql://user:password@host/name."),
+    Setting("ObjectStore:Url", str, "", "Where files go: file:///path, s3://bucket/prefix, az://container/prefix, gs://…"),
+    Setting("ObjectStore:Endpoint", str, "", "Endpoint of an S3- or Azure-compatible store."),
+    Setting("ObjectStore:Region", str, "", "Region of the S3 bucket."),
+    Setting("ObjectStore:AccessKeyId", str, "", "Access key (S3) or account name (Azure)."),
+    Setting("ObjectStore:SecretAccessKey", str, "", "Secret key (S3) or account key (Azure)."),
+    Setting("ObjectStore:AllowHttp", bool, False, "Allow a plain http endpoint."),
+    Setting("BlobStore:ConnectionString", str, "", "Azure Blob account; used when ObjectStore:Url is empty."),
+    Setting("DicomWeb:DicomStore:ContainerName", str, "dicomwebcontainer", "Container used with BlobStore:ConnectionString."),
+    Setting("DicomServer:Security:Enabled", bool, False, "Ask for a token on every request."),
+    Setting("DicomServer:Features:EnableDataPartitions", bool, False, "Data partitions."),
+    Setting("DicomServer:Features:EnableFullDicomItemValidation", bool, False, "Validate every attribute strictly at store."),
+    Setting("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize", int, 2147483647, "Bytes per DICOM part."),
+    Setting("DicomServer:Services:DeletedInstanceCleanup:DeleteDelay", timedelta, timedelta(days=3), "Wait before the file of a deleted instance is removed."),
+    Setting("DicomServer:Services:DeletedInstanceCleanup:MaxRetries", int, 5, "Attempts to remove a file before giving up."),
+    Setting("DicomServer:Services:DeletedInstanceCleanup:RetryBackOff", timedelta, timedelta(days=1), "Wait after a failed removal."),
+    Setting("DicomServer:Services:DeletedInstanceCleanup:PollingInterval", timedelta, timedelta(minutes=3), "Pause between cleanup rounds."),
+    Setting("DicomServer:Services:DeletedInstanceCleanup:BatchSize", int, 10, "Files removed in one batch."),
+    Setting("DicomServer:Services:Retrieve:MaxDicomFileSize", int, 104857600, "Largest file that is transcoded, in bytes."),
+    Setting("DicomServer:Swagger:Title", str, "Medical Imaging Server for DICOM", "Title of the OpenAPI documents."),
+    Setting("DicomServer:Swagger:ServerUri", str, "", "Server address in the OpenAPI documents."),
+    Setting("DicomServer:Swagger:License:Name", str, "MIT License", "Licence name in the OpenAPI documents."),
+    Setting("DicomServer:Swagger:License:Url", str, "", "Licence address in the OpenAPI documents."),
+    Setting("HealthCheckPublisher:ExcludedHealthCheckNames", str, "", "Health checks left out, separated by commas."),
+    Setting("Logging:LogLevel:Default", str, "Warning", "Trace, Debug, Information, Warning, Error, Critical or None."),
+    Setting("Fhir:Endpoint", str, "", "FHIR R4 server cast writes to; empty means the embedded store at /fhir."),
+    Setting("DicomWeb:Endpoint", str, "", "Public root of this server, written into FHIR; for `hounsfield cast` also what it reads."),
+    Setting("DicomWeb:PrivateEndpoint", str, "", "Root `hounsfield cast` reads from, if another than DicomWeb:Endpoint."),
+    Setting("DicomCast:Enabled", bool, True, "Keep a FHIR server true to the change feed."),
+    Setting("DicomCast:Partitions", list, [], "Data partitions that are cast; empty means the default one."),
+    Setting("DicomCast:Features:EnforceValidationOfTagValues", bool, False, "An invalid optional value fails the entry."),
+    Setting("DicomCast:Features:GenerateObservations", bool, True, "Observations from dose reports."),
+    Setting("DicomCast:Features:IgnoreJsonParsingErrors", bool, False, "Skip change feed entries that are not valid DICOM JSON."),
+    Setting("DicomCastWorker:PollInterval", timedelta, None, "Pause between looks at the feed: 1 minute, in serve 5 seconds."),
+    Setting("DicomCastWorker:PollIntervalDuringCatchup", timedelta, timedelta(0), "Pause between pages of a backlog."),
+    Setting("RetryConfiguration:TotalRetryDuration", timedelta, timedelta(minutes=10), "How long one entry is retried."),
+    Setting("Patient:PatientSystemId", str, "", "System of Patient.identifier."),
+    Setting("Patient:IsIssuerIdUsed", bool, False, "Take the system from IssuerOfPatientID."),
+)  # fmt: skip
+
+SECTIONS = frozenset(row.key.split(":")[0].lower() for row in TABLE)
+_BY_KEY = {row.key.lower(): row for row in TABLE}
+
+SECRETS = frozenset({"objectstore:secretaccesskey", "blobstore:connectionstring", "database:url"})
+"""Keys whose values are never printed."""
+
+_TIME = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
+
+
+class Settings:
+    """The effective settings. ``settings["DicomServer:Security:Enabled"]``-style access with typed getters."""
+
+    def __init__(self, values: Mapping[str, Value]) -> None:
+        self._values = values
+
+    def text(self, key: str) -> str:
+        """A string setting, stripped; empty where it is not set."""
+        value = self._values[key.lower()]
+        return value.strip() if isinstance(value, str) else ""
+
+    def flag(self, key: str) -> bool:
+        """A boolean setting."""
+        return bool(self._values[key.lower()])
+
+    def number(self, key: str) -> int:
+        """An integer setting."""
+        value = self._values[key.lower()]
+        assert isinstance(value, int)
+        return value
+
+    def duration(self, key: str, default: timedelta | None = None) -> timedelta:
+        """A time setting; ``default`` stands in where the table has none."""
+        value = self._values[key.lower()]
+        if value is None:
+            value = default
+        assert isinstance(value, timedelta)
+        return value
+
+    def strings(self, key: str) -> list[str]:
+        """A list setting."""
+        value = self._values[key.lower()]
+        return list(value) if isinstance(value, list) else []
+
+    def to_environment(self) -> str:
+        """All values that are not defaults, for a child process (see :func:`from_environment`)."""
+        changed = {
+            row.key: self._values[row.key.lower()] for row in TABLE if self._values[row.key.lower()] != row.default
+        }
+        return msgspec.json.encode({key: _print(value) for key, value in changed.items()}).decode()
+
+
+def load(
+    file: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> tuple[Settings, list[str]]:
+    """Effective settings and warnings about keys nobody knows.
+
+    Raises SettingsError for a file that cannot be read or a value that does not fit its type; the message names the
+    key, never the value.
+    """
+    raw: dict[str, Any] = {}
+    if file is not None:
+        raw.update(_from_file(file))
+    found = os.environ if environment is None else environment
+    raw.update(
+        (key.replace("__", ":").lower(), value)
+        for key, value in found.items()
+        if key.replace("__", ":").split(":")[0].lower() in SECTIONS and "__" in key
+    )
+    raw.update((key.lower(), value) for key, value in (overrides or {}).items())
+    values: dict[str, Value] = {row.key.lower(): row.default for row in TABLE}
+    lists: dict[str, dict[int, str]] = {}
+    warnings = []
+    for key, value in raw.items():
+        parent, _, index = key.rpartition(":")
+        if index.isdigit() and parent in _BY_KEY:
+            lists.setdefault(parent, {})[int(index)] = str(value)
+        elif key in _BY_KEY:
+            values[key] = _parse(_BY_KEY[key], value)
+        elif key.split(":")[0] in SECTIONS:
+            warnings.append(f"Unknown setting {key}.")
+    for key, items in lists.items():
+        values[key] = [items[index] for index in sorted(items)]
+    return Settings(values), warnings
+
+
+def from_environment(text: str) -> Settings:
+    """The settings :meth:`Settings.to_environment` printed."""
+    return load(environment={}, overrides=_flat(msgspec.json.decode(text)))[0]
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        content = msgspec.json.decode(_without_comments(file.read_text(encoding="utf-8-sig")))
+    except OSError as error:
+        raise SettingsError(f"The settings file {file} cannot be read: {error.strerror}.") from error
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"The settings file {file} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"The settings file {file} must hold one JSON object.")
+    return _flat(content)
+
+
+def _without_comments(text: str) -> str:
+    """JSON without ``//`` and ``/* */`` comments, which .NET settings files may hold."""
+    pattern = r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/'
+    return re.sub(pattern, lambda found: found[0] if found[0].startswith('"') else " ", text, flags=re.S)
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.lower(): value for key, value in _walk(content, ())}
+
+
+def _walk(content: Any, path: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _walk(value, (*path, str(name).replace("__", ":")))
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            yield from _walk(value, (*path, str(index)))
+    elif content is not None:
+        yield ":".join(path), content
+
+
+def _parse(row: Setting, value: Any) -> Value:
+    text = str(value).strip()
+    if row.type is str:
+        return text
+    if row.type is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if row.type is int and re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    if row.type is timedelta:
+        found = _TIME.fullmatch(text)
+        if found:
+            days, hours, minutes, seconds, fraction = found.groups(default="0")
+            return timedelta(
+                days=int(days),
+                hours=int(hours),
+                minutes=int(minutes),
+                seconds=int(seconds),
+                microseconds=int(fraction.ljust(7, "0")[:6]),
+            )
+    if row.type is list:
+        return [item.strip() for item in text.split(",") if item.strip()]
+    kind = {bool: "true or false", int: "an integer", timedelta: "a time such as 00:00:05 or 3.00:00:00"}[row.type]
+    raise SettingsError(f"The setting {row.key} must be {kind}.")
+
+
+def _print(value: Value) -> Any:
+    if isinstance(value, timedelta):
+        hours, rest = divmod(value.seconds, 3600)
+        return f"{value.days}.{hours:02}:{rest // 60:02}:{rest % 60:02}.{value.microseconds:06}"
+    return value
