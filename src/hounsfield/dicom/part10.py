@@ -1,0 +1,175 @@
+"""A DICOM file (PS3.10) → what the archive needs of it: metadata, rule violations, frame positions. One pass.
+
+`read_instance` is the whole interface. It accepts what store.md §2 lists: with and without preamble, with and without
+file meta information, every transfer syntax DICOM knows. What it cannot read completely it refuses.
+"""
+
+import re
+from dataclasses import dataclass
+from struct import Struct
+
+from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
+
+from hounsfield.dicom.dataset_reader import FIRST_WINDOW, Dataset, DatasetReader, Problem
+from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding
+from hounsfield.dicom.frames import FrameIndex, index_frames
+from hounsfield.dicom.source import ByteSource, InflatedSource, UnreadableInstance
+
+IMPLICIT_VR = "1.2.840.10008.1.2"
+EXPLICIT_VR = "1.2.840.10008.1.2.1"
+EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+TRANSFER_SYNTAXES = frozenset(uid for uid, row in UID_dictionary.items() if row[1] == "Transfer Syntax") | {
+    "1.2.840.10008.1.2.4.110",  # JPEG XL Lossless
+    "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
+    "1.2.840.10008.1.2.4.112",  # JPEG XL
+    "1.2.840.10008.1.2.8.1",  # Deflated Image Frame Compression
+}
+"""Every transfer syntax of PS3.6, retired ones included, and those newer than pydicom's list."""
+
+DEFLATED = frozenset(
+    {
+        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
+        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate
+        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate
+    }
+)
+"""Syntaxes whose whole dataset is one deflate stream."""
+
+NATIVE = frozenset(
+    {IMPLICIT_VR, EXPLICIT_VR, EXPLICIT_VR_BIG_ENDIAN, "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1.98"}
+) | {"1.2.840.10008.1.20"}
+"""Syntaxes with pixels in the clear: only there a Pixel Data element of defined length is a row of frames."""
+
+_IMPLICIT = frozenset({IMPLICIT_VR, "1.2.840.10008.1.20"})
+_MIN_SIZE = 132  # store.md §2
+_LAST_FIRST_GROUP = (
+    0x0028  # a dataset without file meta begins with identification, at the latest with image description
+)
+_META_LIMIT = 1 << 20  # bytes; real ones have some hundred, private information could add a little
+
+
+@dataclass(slots=True)
+class Instance:
+    """One readable instance.
+
+    ``dataset`` is the DICOM JSON model without group 2 and bulk VRs, keys ascending; its elements are shared
+    with other instances, so replace them, never change them. ``left_out`` names the VRs of top-level elements that
+    the dataset lacks. ``frames`` is None when no frame can be located.
+    """
+
+    transfer_syntax: str
+    has_preamble: bool
+    dataset: Dataset
+    problems: list[Problem]
+    left_out: dict[str, str]
+    frames: FrameIndex | None
+
+    def first(self, key: str) -> str | None:
+        """The first value of a top-level attribute as text; None if absent or empty."""
+        values = self.dataset.get(key, {}).get("Value")
+        if not values or values[0] is None:
+            return None
+        return values[0] if isinstance(values[0], str) else str(values[0])
+
+
+def read_instance(source: ByteSource) -> Instance:
+    """Reads one instance; raises UnreadableInstance (text free of values) for anything else.
+
+    Reads the header and, of pixel data, only item headers; memory is bounded by the limits of dataset_reader.
+    """
+    if source.size < _MIN_SIZE:
+        raise UnreadableInstance("The file is too short to be a DICOM instance.")
+    window = source.read_at(0, FIRST_WINDOW)
+    has_preamble, start = _start(window)
+    syntax, start = _file_meta(source, window, start)
+    stream_start = None
+    if syntax in DEFLATED:
+        stream_start = start
+        source, start, window = InflatedSource(source, start), 0, b""
+    head = window[start : start + 8] if start + 8 <= len(window) else source.read_at(start, 8)
+    encoding = _encoding(syntax, head, bare=start == 0 and stream_start is None)
+    reader = DatasetReader(source, encoding)
+    reader.read(start, window)
+    frames = None
+    if reader.pixels is not None and (reader.pixels.fragments is not None or syntax is None or syntax in NATIVE):
+        frames = index_frames(
+            source,
+            reader.pixels,
+            reader.dataset,
+            reader.located,
+            big_endian=encoding is EXPLICIT_BIG,
+            stream_start=stream_start,
+        )
+    return Instance(
+        syntax or _GUESSED[encoding], has_preamble, reader.dataset, reader.problems, reader.left_out, frames
+    )
+
+
+_GUESSED = {EXPLICIT_LITTLE: EXPLICIT_VR, EXPLICIT_BIG: EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_LITTLE: IMPLICIT_VR}
+_letters = re.compile(rb"[A-Z]{2}").fullmatch
+_meta_header = Struct("<HH2sHI").unpack_from
+
+
+def _start(window: bytes) -> tuple[bool, int]:
+    """Whether there is a preamble, and where file meta information or the dataset begins."""
+    if window[128:132] == b"DICM":
+        begins_at_once = _letters(window[4:6]) and window[1] == 0 and 2 <= window[0] <= _LAST_FIRST_GROUP
+        if window[132:134] == b"\2\0" or not begins_at_once:  # else the letters are part of some value
+            return True, 132
+    return False, 0
+
+
+def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[str | None, int]:
+    """The transfer syntax of the file meta information (None without one) and the position behind it.
+
+    Elements are taken by their group, because group lengths are missing or wrong in practice; only in front of
+    a deflate stream, whose bytes may look like anything, the group length decides.
+    """
+    syntax: str | None = None
+    end = -1
+    while True:
+        if pos + 12 > len(window) < source.size:
+            window = source.read_at(0, _META_LIMIT)
+        if pos + 12 > len(window):
+            break
+        group, number, vr, length, long_length = _meta_header(window, pos)
+        if group != 2 or (pos == end and syntax in DEFLATED):
+            break
+        pos += 8
+        if vr in (b"OB", b"UN", b"UT", b"OW", b"SQ"):
+            pos, length = pos + 4, long_length
+        elif not _letters(vr):
+            length = int.from_bytes(window[pos - 4 : pos], "little")
+        value = window[pos : pos + length]
+        if len(value) < length:
+            raise UnreadableInstance("The file meta information is cut off.")
+        pos += length
+        if number == 0 and length == 4:
+            end = pos + int.from_bytes(value, "little")
+        elif number == 0x10:
+            syntax = value.rstrip(b"\0 ").decode("latin_1") or None
+            if syntax and syntax not in TRANSFER_SYNTAXES:
+                raise UnreadableInstance("The transfer syntax is not known to DICOM.")
+    return syntax, pos
+
+
+def _encoding(syntax: str | None, head: bytes, bare: bool) -> Encoding:
+    """How the dataset is written: what the syntax says, unless the first element header contradicts it.
+
+    A ``bare`` dataset (nothing in front of it) must begin like one, or every text file would be read.
+    """
+    explicit = _letters(head[4:6]) is not None
+    if syntax is None:
+        little, big = int.from_bytes(head[:2], "little"), int.from_bytes(head[:2], "big")
+        if bare and not 2 < min(little, big) <= _LAST_FIRST_GROUP:
+            raise UnreadableInstance("The file does not begin like a DICOM instance.")
+        if little < big:
+            return EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
+        if not explicit:
+            raise UnreadableInstance("The file does not begin like a DICOM instance.")
+        return EXPLICIT_BIG
+    if len(head) == 8 and explicit is (syntax in _IMPLICIT):
+        return EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
+    if syntax in _IMPLICIT:
+        return IMPLICIT_LITTLE
+    return EXPLICIT_BIG if syntax == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
