@@ -1,0 +1,19 @@
+"""A file descriptor that threads can share."""
+
+import os
+
+
+class Descriptor:
+    """An open descriptor that is closed when the last reference to this object is gone, never earlier.
+
+    A task can be cancelled while its thread is still in a system call; closing the number then would let that call
+    hit whichever file gets the number next. So nothing closes explicitly: owners drop their reference.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)

@@ -1,0 +1,271 @@
+"""Objects as files below one directory.
+
+A put is on disk when it returns: temporary file in the target directory, write, sync the file, rename, sync the
+directory and, where directories were made, those above. All of it is one job for one thread.
+"""
+
+import asyncio
+import builtins
+import errno
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from hounsfield.errors import StoreUnavailable
+from hounsfield.storage import listing
+from hounsfield.storage.descriptor import Descriptor
+from hounsfield.storage.directories import Directories, Entered
+from hounsfield.storage.errors import ObjectMissing, ObjectTruncated, unavailable
+from hounsfield.storage.object_store import Source, StoredObject, check_key, probe
+from hounsfield.storage.spool import FILE_MODE, TEMPORARY_PREFIX, Upload
+
+THREADS = 16
+"""Files written or read at a time. Syncs of several files share one commit of the file system's journal, so more
+threads than cores pay; beyond this they only wait for each other."""
+CHUNK_SIZE = 1 << 20
+"""Bytes read per hop to a thread."""
+LISTED_AT_A_TIME = 500
+"""Objects looked up per hop to a thread."""
+ATTEMPTS = 100
+"""How often a put starts over because a deletion removed the empty directory it was about to use."""
+
+Result = TypeVar("Result")
+
+
+class LocalStore:
+    """The object store over a directory; see ObjectStore. Several processes may use the same one."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        try:
+            self._directories = Directories(root)
+        except OSError as error:
+            raise unavailable(error) from error
+        self._executor = ThreadPoolExecutor(THREADS, "files")
+
+    async def put(self, key: str, source: Source) -> None:
+        """See ObjectStore."""
+        await self._run(self.put_sync, key, source)
+
+    def put_sync(self, key: str, source: Source) -> None:
+        """``put`` in the calling thread."""
+        folder, name = _split(key)
+        try:
+            for _ in range(ATTEMPTS):
+                try:
+                    entered = self._directories.enter(folder)
+                    self._write(entered, name, source)
+                    return
+                except FileNotFoundError:
+                    self._directories.forget(folder)
+        except OSError as error:
+            with suppress(OSError):
+                self._directories.prune(folder)
+            raise unavailable(error) from error
+        raise StoreUnavailable("The object store's directory keeps disappearing.")
+
+    async def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """See ObjectStore."""
+        file, end, chunk = await self._run(self._begin, key, offset, length)
+        while chunk:
+            yield chunk
+            offset += len(chunk)
+            if offset == end:
+                return
+            chunk = await self._run(_read, file, offset, min(CHUNK_SIZE, end - offset))
+
+    async def get_many(self, keys: Sequence[str]) -> builtins.list[bytes]:
+        """See ObjectStore."""
+        return await self._run(lambda: [self._read_all(key) for key in keys])
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """See ObjectStore."""
+        return await self._run(self._read_range, key, offset, length)
+
+    async def missing(self, keys: Sequence[str]) -> builtins.list[str]:
+        """See ObjectStore."""
+        return await self._run(lambda: [key for key in keys if self._size(key) is None])
+
+    async def size(self, key: str) -> int:
+        """See ObjectStore."""
+        size = await self._run(self._size, key)
+        if size is None:
+            raise ObjectMissing
+        return size
+
+    def local_path(self, key: str) -> Path:
+        """See ObjectStore."""
+        check_key(key)
+        return self._root / key
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        """See ObjectStore. Directories left empty go too."""
+        await self._run(self._delete, [_split(key) for key in keys])
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[StoredObject]:
+        """See ObjectStore."""
+        found = listing.objects(self._root, prefix, start_after)
+        while batch := await self._run(lambda: list(islice(found, LISTED_AT_A_TIME))):
+            for stored in batch:
+                yield stored
+
+    async def check(self) -> None:
+        """See ObjectStore."""
+        await probe(self)
+
+    async def close(self) -> None:
+        """See ObjectStore."""
+        await asyncio.to_thread(self._executor.shutdown)
+        self._directories.close()
+
+    async def sweep_temporary(self, older_than: timedelta) -> int:
+        """Remove temporary files that have not been written for ``older_than``; returns how many.
+
+        Puts that were killed leave them. ``older_than`` must exceed the time of any put under way.
+        """
+        return await self._run(self._sweep, time.time() - older_than.total_seconds())
+
+    async def _run(self, job: Callable[..., Result], *arguments: object) -> Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
+        except OSError as error:
+            raise unavailable(error) from error
+
+    def _write(self, entered: Entered, name: str, source: Source) -> None:
+        directory = entered.directory.number
+        if not isinstance(source, Upload) or not _move(source, directory, name):
+            temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=directory)
+            try:
+                try:
+                    _fill(file, source)
+                    os.fdatasync(file)
+                finally:
+                    os.close(file)
+                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(temporary, dir_fd=directory)
+                raise
+        try:
+            # The directory first: the journal commit this waits for usually covers the directories above as well.
+            os.fsync(directory)
+            self._directories.settle(entered)
+        except OSError:
+            os.unlink(name, dir_fd=directory)
+            raise
+
+    def _open(self, key: str) -> tuple[Descriptor, int]:
+        try:
+            file = Descriptor(os.open(self.local_path(key), os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError:
+            raise ObjectMissing from None
+        return file, os.fstat(file.number).st_size
+
+    def _begin(self, key: str, offset: int, length: int | None) -> tuple[Descriptor, int, bytes]:
+        """The file, where the wanted part ends, and its first chunk (empty if the part is)."""
+        file, size = self._open(key)
+        end = size if length is None else offset + length
+        if max(offset, end) > size:
+            raise ObjectTruncated
+        return file, end, _read(file, offset, min(CHUNK_SIZE, end - offset))
+
+    def _read_all(self, key: str) -> bytes:
+        file, size = self._open(key)
+        return _read(file, 0, size)
+
+    def _read_range(self, key: str, offset: int, length: int) -> bytes:
+        file, _ = self._open(key)
+        return _read(file, offset, length)
+
+    def _size(self, key: str) -> int | None:
+        try:
+            return os.stat(self.local_path(key)).st_size
+        except FileNotFoundError:
+            return None
+
+    def _delete(self, places: Sequence[tuple[str, str]]) -> None:
+        touched = set()
+        for folder, name in places:
+            with suppress(FileNotFoundError):
+                os.unlink(self._root / folder / name)
+            touched.add(folder)
+        # Without the sync a power cut could bring back what somebody wanted gone.
+        for folder in {self._directories.prune(folder) for folder in touched}:
+            self._directories.sync(folder)
+
+    def _sweep(self, before: float) -> int:
+        removed = 0
+        for path in listing.temporaries(self._root):
+            with suppress(FileNotFoundError):
+                if os.stat(path).st_mtime < before:
+                    os.unlink(path)
+                    removed += 1
+                    folder = path.parent.relative_to(self._root)
+                    self._directories.prune("" if folder == Path() else folder.as_posix())
+        return removed
+
+
+def _split(key: str) -> tuple[str, str]:
+    check_key(key)
+    folder, _, name = key.rpartition("/")
+    return folder, name
+
+
+def _move(upload: Upload, directory: int, name: str) -> bool:
+    """Make an upload's own file the object. False if it has none, or one on another file system."""
+    if upload.file is None or upload.path is None:
+        return False
+    os.fdatasync(upload.file.number)
+    try:
+        os.rename(upload.path, name, dst_dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return False
+        raise
+    upload.moved()
+    return True
+
+
+def _fill(file: int, source: Source) -> None:
+    if isinstance(source, Upload):
+        if source.memory is not None:
+            _write_all(file, source.memory)
+            return
+        for offset in range(0, source.size, CHUNK_SIZE):
+            _write_all(file, source.read_at(offset, CHUNK_SIZE))
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        _write_all(file, source)
+    else:
+        for piece in source:
+            _write_all(file, piece)
+
+
+def _write_all(file: int, data: bytes | bytearray | memoryview) -> None:
+    written = os.write(file, data)
+    if written < len(data):
+        view = memoryview(data)
+        while view := view[written:]:
+            written = os.write(file, view)
+
+
+def _read(file: Descriptor, offset: int, length: int) -> bytes:
+    """Exactly ``length`` bytes. Raises ObjectTruncated."""
+    data = os.pread(file.number, length, offset)
+    if len(data) == length:
+        return data
+    parts = [data]
+    missing = length - len(data)
+    while missing:
+        part = os.pread(file.number, missing, offset + length - missing)
+        if not part:
+            raise ObjectTruncated
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,102 @@
+"""The interface of every object store: keys to immutable bytes."""
+
+import builtins
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from hounsfield.errors import StoreUnavailable
+from hounsfield.storage.errors import InvalidKey
+from hounsfield.storage.spool import TEMPORARY_PREFIX, Upload
+
+Buffer = bytes | bytearray | memoryview
+
+Source = Buffer | Sequence[Buffer] | Upload
+"""What can be put: bytes in memory (one piece, or several that follow each other) or a received upload."""
+
+PROBE_FOLDER = "health/"
+"""Where ``check`` puts its objects; no instance has a key there."""
+
+
+_KEY = re.compile(rf"(?:(?!\.{{1,2}}/)[^/\0]+/)*(?!\.{{1,2}}\Z|{re.escape(TEMPORARY_PREFIX)})[^/\0]+")
+
+
+class StoredObject(NamedTuple):
+    """One row of a listing."""
+
+    key: str
+    size: int
+    """Bytes."""
+    modified: float
+    """Seconds since 1970."""
+
+
+class ObjectStore(Protocol):
+    """Where files live. Keys are relative paths (``a/b/c``); objects are written once, whole, and never changed.
+
+    Every method raises StoreUnavailable when the store cannot be reached, is full or refuses, and InvalidKey for a
+    key that is empty, absolute, climbs (``..``) or looks like a temporary file.
+    """
+
+    async def put(self, key: str, source: Source) -> None:
+        """Store ``source`` under ``key``; durable when this returns, nothing to be seen of it if this raises.
+
+        An upload in a file may be moved into the store; it can still be read afterwards, but not put again.
+        """
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of an object, or the part of it that begins at ``offset``, in chunks of a few MiB at most.
+
+        Raises ObjectMissing with the first chunk, ObjectTruncated if the object ends before the part does.
+        """
+
+    async def get_many(self, keys: Sequence[str]) -> builtins.list[bytes]:
+        """Whole objects in the order of ``keys``; for small ones. Raises ObjectMissing."""
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``. Raises ObjectMissing, ObjectTruncated if the object ends before."""
+
+    async def missing(self, keys: Sequence[str]) -> builtins.list[str]:
+        """Those of ``keys`` that name no object."""
+
+    async def size(self, key: str) -> int:
+        """Bytes of an object. Raises ObjectMissing."""
+
+    def local_path(self, key: str) -> Path | None:
+        """The file that is the object, whether it exists or not; None where objects are not local files."""
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove objects; a key without one is a success. Gone durably when this returns."""
+
+    def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[StoredObject]:
+        """Objects in the order of their keys (by code point), those greater than ``start_after`` only.
+
+        ``prefix`` is a folder: empty, or ending with ``/``. Objects put or deleted meanwhile may or may not appear.
+        """
+
+    async def check(self) -> None:
+        """Write, read and delete a small object. Raises StoreUnavailable."""
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of everything. The store cannot be used afterwards."""
+
+
+def check_key(key: str) -> None:
+    """Raises InvalidKey as described at ObjectStore."""
+    if not _KEY.fullmatch(key):
+        raise InvalidKey
+
+
+async def probe(store: ObjectStore) -> None:
+    """What ``check`` does, for any store."""
+    key = PROBE_FOLDER + secrets.token_hex(8)
+    written = secrets.token_bytes(32)
+    await store.put(key, written)
+    try:
+        (read,) = await store.get_many([key])
+    finally:
+        await store.delete_many([key])
+    if read != written:
+        raise StoreUnavailable("The object store returned other bytes than were written.")
