@@ -75,7 +75,7 @@ class Directories:
         if not entered.fresh:
             return
         for step in entered.fresh:
-            os.fsync(step.parent.number)
+            step.parent.sync()
         with self._lock:
             for step in entered.fresh:
                 self._known[step.path] = step.directory
@@ -106,7 +106,7 @@ class Directories:
     def sync(self, path: str) -> None:
         """Make removals in the directory durable; in one that is gone itself there is nothing to do."""
         with suppress(FileNotFoundError):
-            os.fsync(Descriptor(os.open(self._root_path / path, _OPEN)).number)
+            Descriptor(os.open(self._root_path / path, _OPEN)).sync()
 
     def close(self) -> None:
         """Close what is remembered."""
@@ -122,4 +122,4 @@ def _make_root(root: Path) -> None:
         if directory.stat().st_dev != above.stat().st_dev:
             return
         with suppress(PermissionError):  # not even readable, so not made by us either
-            os.fsync(Descriptor(os.open(above, _OPEN)).number)
+            Descriptor(os.open(above, _OPEN)).sync()

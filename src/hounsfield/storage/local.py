@@ -155,7 +155,7 @@ class LocalStore:
                 raise
         try:
             # The directory first: the journal commit this waits for usually covers the directories above as well.
-            os.fsync(directory)
+            entered.directory.sync()
             self._directories.settle(entered)
         except OSError:
             os.unlink(name, dir_fd=directory)
