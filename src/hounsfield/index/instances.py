@@ -271,6 +271,20 @@ async def exists(database: Database, path: InstancePath) -> bool:
     return bool(await database.fetch(f"SELECT 1{_FROM}{where} LIMIT 1", *values, quick=True))
 
 
+async def file_key_of(tx: Transaction, partition: str, study_uid: str, series_uid: str, sop_uid: str) -> str | None:
+    """The file of the visible instance with these identifiers, None where there is no such instance."""
+    row = await tx.fetch_one(
+        "SELECT i.file_key FROM data_partition p JOIN study s ON s.partition_key = p.key "
+        "JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id "
+        "WHERE p.name = ? AND s.study_uid = ? AND e.series_uid = ? AND i.sop_uid = ?",
+        partition,
+        study_uid,
+        series_uid,
+        sop_uid,
+    )
+    return None if row is None else str(row[0])
+
+
 async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: int) -> int:
     """Remove everything under ``path`` from sight and queue its files for cleanup; returns how many instances went."""
     lock = " FOR UPDATE" if tx.dialect == "postgresql" else ""

@@ -1,2 +1,1 @@
-"""Who may do what, and what the server may reach: tokens, roles, audit, secrets.
-"""
+"""Who may do what, and what the server may reach: tokens, roles, audit, secrets."""

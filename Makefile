@@ -1,0 +1,51 @@
+# Everything a developer or a first-time user needs. Two commands matter: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8080
+DATA ?= data
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test check format bench peers clean help
+
+help:            ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade "pip>=25.1"
+	$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(PIP) --constraint constraints.txt --group dev
+	@touch $@
+
+run: $(STAMP)    ## the whole server on this machine, with sample studies; Ctrl-C stops it, the data stay
+	@$(BIN)/hounsfield demo --samples samples --port $(PORT) --data-dir $(DATA)
+
+peers: $(DEV_STAMP)  ## what the tests talk to: PostgreSQL, Azurite, an independent FHIR server
+	@sh tests/peers/install.sh
+
+test: peers      ## all tests
+	$(BIN)/python -m pytest
+
+check: $(DEV_STAMP)  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP) ## put the code into its standard form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP)  ## the benchmarks beside Orthanc; QUICK=1 for a short run
+	$(BIN)/python -m benchmarks --peer orthanc $(if $(QUICK),--quick)
+
+clean:           ## everything that can be made again; your data stay
+	rm -rf $(VENV) .peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,32 @@
+"""The background process of ``hounsfield serve``: cleanup and DICOM Cast."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from hounsfield.cli import casting, processes
+from hounsfield.cli.process_options import ProcessOptions, published
+
+
+async def run(options: ProcessOptions, *, worker: bool) -> None:
+    """Work until SIGTERM."""
+    settings = options.effective
+    processes.configure_logging(settings)
+    stop = await processes.until_signalled(signal.SIGTERM)
+    archive = processes.open_archive(settings, Path(options.data_dir))
+    tasks = []
+    if worker:
+        tasks.append(processes.background_worker(archive.database, archive.files, settings).run(stop))
+    if options.cast:
+        tasks.append(casting.run_embedded(options, archive.database, stop))
+    await asyncio.gather(*tasks)
+    await archive.files.close()
+    await archive.database.close()
+
+
+if __name__ == "__main__":
+    processes.die_with_parent()
+    # Ctrl-C reaches the whole process group; the supervisor then ends this process in its turn.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(run(published(), worker="--worker" in sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""The command behind ``make run``: the whole server on this machine, with sample studies in it."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hounsfield.errors import HounsfieldError
+
+START_SECONDS = 60
+CAST_SECONDS = 60
+POLL_SECONDS = 0.2
+
+
+class DemoFailed(HounsfieldError):
+    """The server did not start or did not do its work; the message says what to look at."""
+
+
+def demo(
+    samples: Annotated[Path, typer.Option(help="Folder of DICOM files to load.", exists=True)],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")] = 8080,
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the data live; kept between runs.")] = Path("data"),
+) -> None:
+    """Run the server, load sample studies through STOW-RS, and say what to open next.
+
+    Ctrl-C stops it; running it again continues with the same data.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    root = f"http://127.0.0.1:{port}"
+    console.print(f"Starting Hounsfield on {root}, data in {data_dir.resolve()} …")
+    program = [sys.executable, "-m", "hounsfield"]
+    server = subprocess.Popen([*program, "serve", "--port", str(port), "--data-dir", str(data_dir)])
+    # Ctrl-C reaches the server too, as it is in the same process group; here it only must not raise.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    try:
+        with httpx.Client(base_url=root, timeout=30) as client:
+            if not _wait_until_ready(client, server):
+                raise typer.Exit(server.wait() or 2)
+            loaded = subprocess.run([*program, "upload", str(samples), "--to", f"{root}/v2"], check=False)
+            if loaded.returncode != 0 and server.poll() is None:
+                console.print("[yellow]Not every sample could be loaded; see above.[/yellow]")
+            _wait_for_cast(client, server)
+            if server.poll() is None:
+                _summary(console, client, root)
+        raise typer.Exit(server.wait())
+    finally:
+        if server.poll() is None:
+            server.terminate()
+            server.wait()
+        console.print("Stopped. Your data stay in", str(data_dir.resolve()))
+
+
+def _wait_until_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None:
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"The server was not ready within {START_SECONDS} seconds; look at its messages above.")
+        try:
+            if client.get("/health/check").status_code == 200:
+                return True
+        except httpx.TransportError:
+            pass
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def _wait_for_cast(client: httpx.Client, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + CAST_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            status = client.get("/cast/status").json()
+            latest = client.get("/v2/changefeed/latest", params={"includeMetadata": "false"})
+        except httpx.TransportError:
+            return
+        newest = latest.json()["sequence"] if latest.status_code == 200 else 0
+        if (status.get("syncedSequence") or 0) >= newest:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _summary(console: Console, client: httpx.Client, root: str) -> None:
+    counts: dict[str, int] = client.get("/statistics").json()
+    studies: list[dict[str, Any]] = client.get("/v2/studies", params={"includefield": "ModalitiesInStudy"}).json()
+    table = Table(title=f"{counts['studies']} studies, {counts['instances']} instances", title_justify="left")
+    for heading in ("Patient", "Date", "Modalities", "Study Instance UID"):
+        table.add_column(heading, overflow="fold")
+    for study in studies[:10]:
+        table.add_row(
+            _value(study, "00100010"), _value(study, "00080020"), _value(study, "00080061"), _value(study, "0020000D")
+        )
+    console.print(table)
+    uid = _value(studies[0], "0020000D") if studies else ""
+    imaging_study = f"{root}/fhir/ImagingStudy?identifier=urn:dicom:uid%7Curn:oid:{uid}"
+    console.print(f"Study list      {root}/v2/studies")
+    console.print(f"FHIR            {root}/fhir/Patient   {root}/fhir/ImagingStudy")
+    console.print(f"One study       {imaging_study}")
+    console.print(f"Cast            {root}/cast/status")
+    console.print(f"Health, API     {root}/health/check   {root}/v2/api.yaml")
+    console.print()
+    console.print("Try next, in another terminal:")
+    console.print(f"  .venv/bin/hounsfield upload YOUR_FILES --to {root}/v2")
+    console.print(f"  .venv/bin/hounsfield query studies PatientName=doe --fuzzy --from {root}/v2")
+    console.print(f"  curl '{root}/fhir/ImagingStudy?_include=ImagingStudy:patient&_count=2'")
+    console.print()
+    console.print("Ctrl-C stops the server.")
+
+
+def _value(dataset: dict[str, Any], tag: str) -> str:
+    values = dataset.get(tag, {}).get("Value", [])
+    return ", ".join(str(value.get("Alphabetic", "")) if isinstance(value, dict) else str(value) for value in values)

@@ -1,0 +1,106 @@
+"""What each process of a server is made of, put together from the settings."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from hounsfield.archive.archive import Archive
+from hounsfield.cli.process_options import database_url
+from hounsfield.database.connect import open_database
+from hounsfield.database.engine import Database
+from hounsfield.operations.cleanup import CleanupOptions
+from hounsfield.operations.worker import BackgroundWorker
+from hounsfield.settings import Settings
+from hounsfield.storage.object_store import ObjectStore
+from hounsfield.storage.urls import StoreOptions, open_store
+
+DEFAULT_CAST_POLL = timedelta(seconds=5)
+"""Pause between looks at our own feed inside ``serve`` (dicom-cast.md §7.3)."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent dies, so that a killed server leaves no port taken."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def open_object_store(settings: Settings, data_dir: Path) -> ObjectStore:
+    """The object store of ``ObjectStore:Url``, of ``BlobStore:ConnectionString``, or files in the data directory."""
+    options = StoreOptions(
+        endpoint=settings.text("ObjectStore:Endpoint"),
+        region=settings.text("ObjectStore:Region"),
+        access_key_id=settings.text("ObjectStore:AccessKeyId"),
+        secret_access_key=settings.text("ObjectStore:SecretAccessKey"),
+        allow_http=settings.flag("ObjectStore:AllowHttp"),
+        connection_string=settings.text("BlobStore:ConnectionString"),
+        container=settings.text("DicomWeb:DicomStore:ContainerName"),
+    )
+    return open_store(settings.text("ObjectStore:Url"), options, data_dir / "dicom")
+
+
+def open_archive(settings: Settings, data_dir: Path) -> Archive:
+    """Index and object store of this process."""
+    return Archive(
+        database=open_database(database_url(settings, data_dir)),
+        files=open_object_store(settings, data_dir),
+        delete_delay=settings.duration("DicomServer:Services:DeletedInstanceCleanup:DeleteDelay"),
+        max_transcoded_bytes=settings.number("DicomServer:Services:Retrieve:MaxDicomFileSize"),
+        full_validation=settings.flag("DicomServer:Features:EnableFullDicomItemValidation"),
+    )
+
+
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "information": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "none": logging.CRITICAL + 10,
+}
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to standard error at ``Logging:LogLevel:Default``."""
+    level = _LEVELS.get(settings.text("Logging:LogLevel:Default").lower(), logging.WARNING)
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+    # These log requests with their URLs, which may name patients.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def cleanup_options(settings: Settings) -> CleanupOptions:
+    """DicomServer:Services:DeletedInstanceCleanup."""
+    section = "DicomServer:Services:DeletedInstanceCleanup"
+    return CleanupOptions(
+        max_retries=settings.number(f"{section}:MaxRetries"),
+        retry_back_off=settings.duration(f"{section}:RetryBackOff"),
+        polling_interval=settings.duration(f"{section}:PollingInterval"),
+        batch_size=settings.number(f"{section}:BatchSize"),
+    )
+
+
+def background_worker(database: Database, files: ObjectStore, settings: Settings) -> BackgroundWorker:
+    """The worker of cleanup and sweeps."""
+    return BackgroundWorker(database, files, cleanup_options(settings))
+
+
+async def until_signalled(*signals: signal.Signals) -> asyncio.Event:
+    """An event that any of ``signals`` sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    return stop

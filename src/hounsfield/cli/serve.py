@@ -1,0 +1,252 @@
+"""The server commands: serve (everything on one machine), and its parts apart, worker and cast."""
+
+import asyncio
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hounsfield import settings as settings_table
+from hounsfield.cli.process_options import ProcessOptions, database_url, publish
+from hounsfield.errors import SettingsError
+from hounsfield.settings import Settings
+
+DRAIN_SECONDS = 12
+"""How long requests under way may take after SIGTERM before their process is ended; the whole stop stays below 20 s."""
+RESTART_SECONDS = 1.0
+"""Pause before a background process that died is started again."""
+MAX_WORKERS = 4
+"""API processes by default, where the machine has as many processors."""
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", help="Where the index, the files and the embedded FHIR store live; made if absent."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="A settings file; the reference server's appsettings.json works as it is."),
+]
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on; everything is on this one.")] = 8080,
+    data_dir: DataDir = Path("data"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="API processes; default: one per processor, at most 4.")
+    ] = None,
+    config: Config = None,
+    cast: Annotated[bool, typer.Option("--cast/--no-cast", help="Keep a FHIR server true to the change feed.")] = True,
+    fhir: Annotated[bool, typer.Option("--fhir/--no-fhir", help="Serve the embedded FHIR R4 store at /fhir.")] = True,
+    worker: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="Clean up deleted files in the background.")
+    ] = True,
+    allow_insecure: Annotated[
+        bool, typer.Option("--allow-insecure", help="Listen beyond this machine although security is off.")
+    ] = False,
+) -> None:
+    """Run the DICOMweb API, the background worker, DICOM Cast and the embedded FHIR store, in one command.
+
+    Ready when GET /health/check answers 200. SIGTERM or Ctrl-C finishes the requests under way and stops.
+
+    [bold]Examples[/bold]
+
+      hounsfield serve
+
+      hounsfield serve --port 9000 --data-dir /var/lib/hounsfield
+
+      Fhir__Endpoint=https://fhir.example.com/r4 hounsfield serve --no-fhir
+    """
+    settings = load_settings(config)
+    refuse_insecure(settings, host, allow_insecure)
+    require_free_port(host, port)
+    prepare_data_dir(data_dir)
+    migrate(settings, data_dir)
+    options = ProcessOptions(
+        data_dir=str(data_dir.resolve()),
+        host=host,
+        port=port,
+        fhir=fhir,
+        cast=cast and settings.flag("DicomCast:Enabled"),
+        settings=settings.to_environment(),
+    )
+    if options.cast and not fhir and not settings.text("Fhir:Endpoint"):
+        raise SettingsError(
+            "DICOM Cast has nowhere to write: set Fhir:Endpoint (environment Fhir__Endpoint), "
+            "or leave --no-fhir out, or add --no-cast."
+        )
+    publish(options)
+    count = workers or min(MAX_WORKERS, os.cpu_count() or 1)
+    _run(options, count, background=worker or options.cast, worker=worker)
+
+
+def worker(data_dir: DataDir = Path("data"), config: Config = None) -> None:
+    """Run one background worker: cleanup of deleted files, sweep of orphans.
+
+    Beside `hounsfield serve --no-worker`, with the same settings. Any number may run; one at a time works.
+    """
+    settings = load_settings(config)
+    prepare_data_dir(data_dir)
+    migrate(settings, data_dir)
+    from hounsfield.cli import processes
+
+    processes.configure_logging(settings)
+
+    async def run() -> None:
+        stop = await processes.until_signalled(signal.SIGTERM, signal.SIGINT)
+        archive = processes.open_archive(settings, data_dir)
+        await processes.background_worker(archive.database, archive.files, settings).run(stop)
+        await archive.files.close()
+        await archive.database.close()
+
+    asyncio.run(run())
+
+
+def cast(data_dir: DataDir = Path("data"), config: Config = None) -> None:
+    """Run DICOM Cast alone: read a DICOMweb server's change feed, keep a FHIR server true to it.
+
+    Reads DicomWeb:Endpoint (or DicomWeb:PrivateEndpoint), ours or any with the reference's change feed, and writes to
+    Fhir:Endpoint; both are required. Position and errors are kept in Database:Url, by default in the data directory.
+
+    [bold]Example[/bold]
+
+      DicomWeb__Endpoint=http://127.0.0.1:8080 Fhir__Endpoint=http://127.0.0.1:8090/fhir hounsfield cast --data-dir cast
+    """
+    settings = load_settings(config)
+    for key in ("DicomWeb:Endpoint", "Fhir:Endpoint"):
+        if not settings.text(key):
+            raise SettingsError(f"{key} is not set; give it in the settings file or as {key.replace(':', '__')}.")
+    prepare_data_dir(data_dir)
+    migrate(settings, data_dir)
+    from hounsfield.cli import processes
+    from hounsfield.cli.casting import run_standalone
+
+    processes.configure_logging(settings)
+
+    asyncio.run(run_standalone(settings, database_url(settings, data_dir)))
+
+
+def load_settings(config: Path | None) -> Settings:
+    """Effective settings; unknown keys are reported once on standard error. Raises SettingsError."""
+    settings, warnings = settings_table.load(config)
+    for warning in warnings:
+        typer.echo(f"hounsfield: {warning}", err=True)
+    return settings
+
+
+def refuse_insecure(settings: Settings, host: str, allowed: bool) -> None:
+    """Raise SettingsError if anybody who reaches ``host`` could read everything."""
+    if settings.flag("DicomServer:Security:Enabled"):
+        raise SettingsError(
+            "DicomServer:Security:Enabled is set, but this release does not check tokens. "
+            "Leave it off and keep the server on a loopback address, or behind a proxy that checks them."
+        )
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback and not allowed:
+        raise SettingsError(
+            f"{host} can be reached from other machines and security is off: everybody could read and delete "
+            "everything. Listen on 127.0.0.1, or add --allow-insecure if the network is closed."
+        )
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raise SettingsError if the address cannot be bound, saying why."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"Port {port} of {host} is taken or not allowed ({error.strerror}). "
+                "Stop the other program or choose another with --port."
+            ) from error
+
+
+def prepare_data_dir(data_dir: Path) -> None:
+    """Make the data directory. Raises SettingsError if that is not possible."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"The data directory {data_dir} cannot be used: {error.strerror}.") from error
+    if not os.access(data_dir, os.W_OK):
+        raise SettingsError(f"The data directory {data_dir} is not writable.")
+
+
+def migrate(settings: Settings, data_dir: Path) -> None:
+    """Create or update the database schema."""
+    from hounsfield.database.migrate import ensure
+
+    ensure(database_url(settings, data_dir))
+
+
+def _run(options: ProcessOptions, workers: int, *, background: bool, worker: bool) -> None:
+    """Supervise the API processes and the background process until a signal comes."""
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.log import LogLevels
+
+    server = Granian(
+        "hounsfield.cli.application:create",
+        address=options.host,
+        port=options.port,
+        interface=Interfaces.ASGI,
+        workers=workers,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        factory=True,
+        log_level=LogLevels.error,
+        respawn_failed_workers=True,
+        workers_kill_timeout=DRAIN_SECONDS,
+        websockets=False,
+    )
+    keeper = Keeper(["--worker"] if worker else []) if background else None
+    if keeper is not None:
+        server.on_startup(keeper.start)
+        server.on_shutdown(keeper.stop)
+    server.on_startup(lambda: typer.echo(f"Hounsfield is listening on {options.own_root}"))
+    server.serve()
+
+
+class Keeper:
+    """Keeps the background process running: started again when it dies, ended when the server stops."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._command = [sys.executable, "-m", "hounsfield.cli.background", *arguments]
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process and watch it."""
+        self._process = subprocess.Popen(self._command)
+        threading.Thread(target=self._watch, name="background-keeper", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the process, by force if it does not go within DRAIN_SECONDS."""
+        self._stopping.set()
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(DRAIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _watch(self) -> None:
+        while True:
+            assert self._process is not None
+            self._process.wait()
+            if self._stopping.wait(RESTART_SECONDS):
+                return
+            typer.echo("hounsfield: the background process ended unexpectedly and is started again.", err=True)
+            self._process = subprocess.Popen(self._command)

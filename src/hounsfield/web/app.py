@@ -1,0 +1,87 @@
+"""The whole HTTP surface, put together."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hounsfield.archive.archive import Archive
+from hounsfield.storage.spool import Spool
+from hounsfield.web.change_feed import change_feed_routes
+from hounsfield.web.delete import delete_routes
+from hounsfield.web.health import HealthChecks, health_route
+from hounsfield.web.retrieve import retrieve_routes
+from hounsfield.web.search import search_routes
+from hounsfield.web.statistics import statistics_route
+from hounsfield.web.store import store_routes
+from hounsfield.web.surface import Surface
+from hounsfield.web.versions import VersionedRoutes, answer
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application is made of; ``routes`` are further ones without a version (fhir, cast, OpenAPI)."""
+
+    archive: Archive
+    spool: Spool
+    health: HealthChecks
+    max_part_bytes: int
+    routes: Sequence[BaseRoute] = ()
+    closing: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    """Called in order when the server stops."""
+
+
+class Application:
+    """ASGI application of one API process."""
+
+    def __init__(self, parts: Parts) -> None:
+        archive = parts.archive
+        self._versioned = VersionedRoutes(
+            [
+                *store_routes(archive, parts.spool, parts.max_part_bytes),
+                *search_routes(archive),
+                *retrieve_routes(archive),
+                *delete_routes(archive),
+                *change_feed_routes(archive.database),
+            ]
+        )
+        self._routes = [health_route(parts.health), statistics_route(archive.database), *parts.routes]
+        self._closing = parts.closing
+        self._surface = Surface(self._dispatch)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._surface(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        partial: BaseRoute | None = None
+        for route in self._routes:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                await answer(_handling(route), {**scope, **child}, receive, send)
+                return
+            if match is Match.PARTIAL and partial is None:
+                partial = route
+        if partial is not None:
+            # The route itself answers 405 with Allow.
+            await partial.handle(scope, receive, send)
+            return
+        await self._versioned(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                for close in self._closing:
+                    await close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _handling(route: BaseRoute) -> ASGIApp:
+    return route.handle

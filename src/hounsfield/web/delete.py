@@ -1,0 +1,24 @@
+"""DELETE of studies, series and instances (store.md §7)."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hounsfield.archive.archive import Archive
+from hounsfield.archive.delete import delete
+from hounsfield.web.uids import instance_path
+
+
+def delete_routes(archive: Archive) -> list[Route]:
+    """The three DELETE routes."""
+
+    async def handle(request: Request) -> Response:
+        await delete(archive, instance_path(request))
+        return Response(status_code=204)
+
+    paths = (
+        "/studies/{study}",
+        "/studies/{study}/series/{series}",
+        "/studies/{study}/series/{series}/instances/{instance}",
+    )
+    return [Route(path, handle, methods=["DELETE"], name=f"delete {path}") for path in paths]

@@ -1,0 +1,103 @@
+"""Which representation a client accepts: the tables of retrieve.md §3 and §7 and query.md §1."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hounsfield.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, JPEG_2000_LOSSLESS
+from hounsfield.errors import NotAcceptable
+from hounsfield.web.content_type import MalformedMediaType, parse_content_type
+
+ORIGINAL = "*"
+"""The transfer syntax value that asks for the stored one."""
+DICOM = "application/dicom"
+DICOM_JSON = "application/dicom+json"
+OCTET_STREAM = "application/octet-stream"
+JP2 = "image/jp2"
+ANY = "*/*"
+
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+")++')
+_QUALITY = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRange:
+    """One entry of an Accept header. For ``multipart/related`` the media type is that of the parts."""
+
+    media_type: str
+    multipart: bool
+    transfer_syntax: str | None
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One acceptable shape of an answer; ``transfer_syntax`` is a UID or :data:`ORIGINAL`."""
+
+    media_type: str
+    multipart: bool
+    transfer_syntax: str
+
+
+def parse_accept(headers: Iterable[str]) -> list[MediaRange]:
+    """The entries of all Accept headers by falling quality, unreadable ones and those of quality 0 left out.
+
+    No header, or an empty one, means ``*/*`` (RFC 9110 §12.5.1).
+    """
+    text = ",".join(headers)
+    if not text.strip(" ,\t"):
+        return [MediaRange(ANY, False, None, 1.0)]
+    ranges = []
+    for element in _ELEMENT.findall(text):
+        try:
+            media_type, parameters = parse_content_type(element)
+        except MalformedMediaType:
+            continue
+        weight = parameters.get("q", "1")
+        quality = float(weight) if _QUALITY.fullmatch(weight) else 1.0
+        if quality == 0:
+            continue
+        multipart = media_type == "multipart/related"
+        part_type = parameters.get("type", ANY).lower() if multipart else media_type
+        ranges.append(MediaRange(part_type, multipart, parameters.get("transfer-syntax"), quality))
+    return sorted(ranges, key=lambda entry: -entry.quality)
+
+
+def files(accept: Sequence[MediaRange], *, single_part: bool) -> list[Form]:
+    """What a study, series or (``single_part``) instance may be sent as, best first. Raises NotAcceptable."""
+    forms = []
+    for entry in accept:
+        if entry.media_type == ANY and (entry.multipart or entry.transfer_syntax is None):
+            forms.append((entry, Form(DICOM, True, entry.transfer_syntax or ORIGINAL)))
+        elif entry.media_type == DICOM and (entry.multipart or single_part):
+            forms.append((entry, Form(DICOM, entry.multipart, entry.transfer_syntax or EXPLICIT_VR_LITTLE_ENDIAN)))
+    return _best_first(forms)
+
+
+def frames(accept: Sequence[MediaRange]) -> list[Form]:
+    """What frames may be sent as, best first. Raises NotAcceptable."""
+    forms = []
+    for entry in accept:
+        syntax = entry.transfer_syntax
+        if entry.media_type == ANY and syntax in (None, ORIGINAL, EXPLICIT_VR_LITTLE_ENDIAN):
+            forms.append((entry, Form(OCTET_STREAM, True, syntax or ORIGINAL)))
+        elif entry.media_type == OCTET_STREAM and syntax in (None, ORIGINAL, EXPLICIT_VR_LITTLE_ENDIAN):
+            forms.append((entry, Form(OCTET_STREAM, entry.multipart, syntax or EXPLICIT_VR_LITTLE_ENDIAN)))
+        elif entry.media_type == JP2 and entry.multipart and syntax in (None, JPEG_2000_LOSSLESS):
+            forms.append((entry, Form(JP2, True, JPEG_2000_LOSSLESS)))
+    return _best_first(forms)
+
+
+def _best_first(forms: list[tuple[MediaRange, Form]]) -> list[Form]:
+    # Among equals an explicit request for the original goes first: it costs nothing and loses nothing.
+    forms.sort(key=lambda pair: (-pair[0].quality, pair[0].transfer_syntax != ORIGINAL))
+    if not forms:
+        raise NotAcceptable("The specified Accept header is not supported.")
+    return [form for _, form in forms]
+
+
+def require_dicom_json(headers: Iterable[str]) -> None:
+    """Raise NotAcceptable (with an empty body) unless DICOM JSON satisfies the Accept headers."""
+    accepted = {ANY, "application/*", "application/json", DICOM_JSON}
+    if not any(entry.media_type in accepted and not entry.multipart for entry in parse_accept(headers)):
+        raise NotAcceptable("")

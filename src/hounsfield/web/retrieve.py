@@ -1,0 +1,153 @@
+"""WADO-RS: studies, series, instances, frames and metadata (retrieve.md)."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from hounsfield.archive import frames, retrieve
+from hounsfield.archive.archive import Archive
+from hounsfield.archive.delete import not_found
+from hounsfield.archive.retrieve import File
+from hounsfield.errors import BadRequest
+from hounsfield.index import metadata
+from hounsfield.index.instances import InstancePath, Level
+from hounsfield.web import negotiation
+from hounsfield.web.file_response import WholeFileResponse
+from hounsfield.web.multipart_response import MultipartResponse, Part
+from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
+from hounsfield.web.uids import instance_path
+
+_STUDY = "/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+
+_FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
+_LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
+
+
+def retrieve_routes(archive: Archive) -> list[Route]:
+    """Routes of files, frames and metadata at every level."""
+
+    async def files(request: Request) -> Response:
+        return await _files(archive, request)
+
+    async def frame_list(request: Request) -> Response:
+        return await _frames(archive, request)
+
+    async def metadata_of(request: Request) -> Response:
+        return await _metadata(archive, request)
+
+    levels = (_STUDY, _SERIES, _INSTANCE)
+    return [
+        *(Route(path, files, methods=["GET"], name=f"retrieve {path}") for path in levels),
+        *(Route(f"{path}/metadata", metadata_of, methods=["GET"], name=f"metadata {path}") for path in levels),
+        Route(f"{_INSTANCE}/frames/{{frames}}", frame_list, methods=["GET"], name="frames"),
+    ]
+
+
+async def _files(archive: Archive, request: Request) -> Response:
+    path = instance_path(request)
+    accept = parse_accept(request.headers.getlist("accept"))
+    forms = negotiation.files(accept, single_part=path.level is Level.INSTANCE)
+    found = await retrieve.find(archive, path)
+    choice, planned = retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
+    await retrieve.require_files(archive, planned)
+    if forms[choice].multipart:
+        sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
+        return MultipartResponse(  # type: ignore[return-value]
+            _parts(archive, planned), sizes=sizes if len(sizes) == len(planned) else None
+        )
+    return await _single(archive, planned[0])
+
+
+def _content_type(file: File) -> str:
+    return f"{negotiation.DICOM}; transfer-syntax={file.transfer_syntax}"
+
+
+async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncIterator[Part]:
+    async for file, chunks in retrieve.contents(archive, planned):
+        yield Part(_content_type(file), chunks)
+
+
+async def _single(archive: Archive, file: File) -> Response:
+    content_type = _content_type(file)
+    if file.size is not None:
+        local = archive.files.local_path(file.instance.file_key)
+        if local is not None:
+            return WholeFileResponse(local, file.size, content_type)  # type: ignore[return-value]
+        headers = {"content-length": str(file.size)}
+        return StreamingResponse(archive.files.get(file.instance.file_key), headers=headers, media_type=content_type)
+    body = b"".join([chunk async for _, chunks in retrieve.contents(archive, [file]) async for chunk in chunks])
+    return Response(body, media_type=content_type)
+
+
+async def _frames(archive: Archive, request: Request) -> Response:
+    numbers = frame_numbers(request.path_params["frames"])
+    path = instance_path(request)
+    if min(numbers) < 1:
+        raise BadRequest("The specified frames are not valid. Frame numbers begin with 1.")
+    forms = negotiation.frames(parse_accept(request.headers.getlist("accept")))
+    if not forms[0].multipart and len(numbers) > 1:
+        raise BadRequest("Several frames can only be sent as multipart/related.")
+    found = await retrieve.find(archive, path)
+    choice, plan = await frames.plan(archive, found[0], numbers, [form.transfer_syntax for form in forms])
+    form = forms[choice]
+    content_type = f"{form.media_type}; transfer-syntax={plan.transfer_syntax}"
+    if not form.multipart:
+        (body,) = [body async for body in frames.read(archive, plan)]
+        return Response(body, headers={"content-type": content_type})
+    return MultipartResponse(_frame_parts(archive, plan, content_type), sizes=None)  # type: ignore[return-value]
+
+
+async def _frame_parts(archive: Archive, plan: frames.FramePlan, content_type: str) -> AsyncIterator[Part]:
+    async for body in frames.read(archive, plan):
+        yield Part(content_type, _one(body))
+
+
+async def _one(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+def frame_numbers(text: str) -> list[int]:
+    """The numbers of a frame list; spaces around them are ignored. Raises BadRequest."""
+    if _FRAME_LIST.fullmatch(text) is None:
+        raise BadRequest("The specified frames are not valid. Write frame numbers separated by commas.")
+    return [int(number) for number in text.split(",")]
+
+
+async def _metadata(archive: Archive, request: Request) -> Response:
+    require_dicom_json(request.headers.getlist("accept"))
+    path = instance_path(request)
+    etag = await metadata.validator(archive.database, path)
+    if etag is None:
+        raise not_found(path)
+    if _matches(request.headers.getlist("if-none-match"), etag):
+        return Response(status_code=304)
+    headers = {"ETag": etag}
+    if path.level is Level.INSTANCE:
+        body = b"".join([part async for part in metadata.stream(archive.database, path)])
+        if not body:
+            raise not_found(path)
+        return Response(b"[" + body + b"]", media_type=DICOM_JSON, headers=headers)
+    return StreamingResponse(_array(archive, path), media_type=DICOM_JSON, headers=headers)
+
+
+async def _array(archive: Archive, path: InstancePath) -> AsyncIterator[bytes]:
+    opening = b"["
+    async for objects in metadata.stream(archive.database, path):
+        yield opening + objects
+        opening = b","
+    yield b"]" if opening == b"," else b"[]"
+
+
+def _matches(conditions: Sequence[str], etag: str) -> bool:
+    """Whether If-None-Match names ``etag``: raw as we send it, quoted, weak, in a list, or ``*`` (retrieve.md [H] 3)."""
+    for condition in conditions:
+        for item in _LIST_ITEM.findall(condition):
+            tag = item.strip().removeprefix("W/").strip('"')
+            if tag == "*" or tag.lower() == etag.lower():
+                return True
+    return False

@@ -1,0 +1,207 @@
+"""STOW-RS: POST studies and studies/{study} (store.md §§1, 5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hounsfield.archive.archive import Archive
+from hounsfield.archive.store import Outcome, StoreRequest, store
+from hounsfield.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from hounsfield.index.partitions import DEFAULT_KEY
+from hounsfield.storage.spool import Spool, Upload
+from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type
+from hounsfield.web.multipart import MultipartReader, PartData, PartEnd, PartStart
+from hounsfield.web.negotiation import DICOM, DICOM_JSON, require_dicom_json
+from hounsfield.web.uids import uid_parameter
+from hounsfield.web.versions import api_version, service_root
+
+MAX_BODY_BYTES = 2_147_483_647
+"""Overall limit of a request body (server.md §14)."""
+MULTIPLE_VALUES = "One or more indexed Dicom tag(s) have multiple values, only first value is indexed."
+
+
+def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Route]:
+    """The two routes; ``max_part_bytes`` is the limit of one DICOM file."""
+
+    async def handle(request: Request) -> Response:
+        media_type = _media_type(request)
+        require_dicom_json(request.headers.getlist("accept"))
+        study = uid_parameter(request, "study")
+        if media_type is None:
+            raise UnsupportedMediaType("The specified content type '' is not supported.")
+        reader = _Reader(spool, max_part_bytes)
+        try:
+            await reader.read(request, media_type)
+            if not reader.uploads:
+                return Response(status_code=204)
+            asked = StoreRequest(DEFAULT_KEY, api_version(request).major, study)
+            outcomes = await store(archive, reader.uploads, asked)
+        finally:
+            reader.discard()
+        return _answer(request, asked, outcomes)
+
+    return [
+        Route("/studies", handle, methods=["POST"], name="store"),
+        Route("/studies/{study}", handle, methods=["POST"], name="store in study"),
+    ]
+
+
+def _media_type(request: Request) -> str | None:
+    """The request's media type, None where it has no Content-Type. Raises UnsupportedMediaType with an empty body."""
+    value = request.headers.get("content-type")
+    if value is None:
+        return None
+    try:
+        media_type, _ = parse_content_type(value)
+    except MalformedMediaType as error:
+        raise UnsupportedMediaType("") from error
+    if media_type not in (DICOM, "multipart/related"):
+        raise UnsupportedMediaType("")
+    return media_type
+
+
+class _Reader:
+    """Spools the DICOM parts of one request body. Nothing is processed before the whole body is in."""
+
+    def __init__(self, spool: Spool, max_part_bytes: int) -> None:
+        self._spool = spool
+        self._max_part_bytes = max_part_bytes
+        self._current: Upload | None = None
+        self.uploads: list[Upload] = []
+
+    async def read(self, request: Request, media_type: str) -> None:
+        """Read the body. Raises BadRequest, PayloadTooLarge, UnsupportedMediaType, StoreUnavailable."""
+        try:
+            if media_type == DICOM:
+                await self._single(request)
+            else:
+                await self._multipart(request)
+        except ClientDisconnect as error:
+            raise BadRequest("The request body ended before it was complete.") from error
+
+    def discard(self) -> None:
+        """Drop whatever was spooled and not stored."""
+        for upload in [*self.uploads, *([self._current] if self._current is not None else [])]:
+            upload.discard()
+
+    async def _single(self, request: Request) -> None:
+        self._current = self._spool.receive()
+        async for chunk in request.stream():
+            await self._write(chunk)
+        await self._finish()
+
+    async def _multipart(self, request: Request) -> None:
+        _, parameters = parse_content_type(request.headers["content-type"])
+        boundary = boundary_of(parameters)
+        if "start" in parameters:
+            raise BadRequest("The start parameter in multipart/related request is not supported.")
+        reader = MultipartReader(boundary)
+        received = 0
+        first = True
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > MAX_BODY_BYTES:
+                raise BadRequest(f"The request body exceeds the limit of {MAX_BODY_BYTES} bytes.")
+            for event in reader.feed(chunk):
+                if isinstance(event, PartData):
+                    await self._write(event.data)
+                elif isinstance(event, PartStart):
+                    _require_dicom(event.headers.get("content-type"), parameters.get("type") if first else None)
+                    first = False
+                    self._current = self._spool.receive()
+                elif isinstance(event, PartEnd):
+                    await self._finish()
+        reader.finish()
+
+    async def _write(self, chunk: bytes | memoryview) -> None:
+        assert self._current is not None
+        if self._current.size + len(chunk) > self._max_part_bytes:
+            raise PayloadTooLarge(f"The request exceeded the allowed limit of {self._max_part_bytes} bytes.")
+        await self._current.write(chunk)
+
+    async def _finish(self) -> None:
+        assert self._current is not None
+        await self._current.finish()
+        self.uploads.append(self._current)
+        self._current = None
+
+
+def _require_dicom(content_type: str | None, default: str | None) -> None:
+    """Raise UnsupportedMediaType unless a part is application/dicom; ``default`` stands in for the first part."""
+    declared = content_type if content_type is not None else default
+    try:
+        media_type = parse_content_type(declared)[0] if declared is not None else ""
+    except MalformedMediaType:
+        media_type = ""
+    if media_type != DICOM:
+        raise UnsupportedMediaType(f"The specified content type '{(declared or '')[:100]}' is not supported.")
+
+
+def _answer(request: Request, asked: StoreRequest, outcomes: Sequence[Outcome]) -> Response:
+    stored = [outcome for outcome in outcomes if outcome.path is not None]
+    failed = [outcome for outcome in outcomes if outcome.path is None]
+    root = service_root(request)
+    body: dict[str, Any] = {}
+    if stored and asked.study_uid is not None:
+        body["00081190"] = _element("UR", f"{root}/studies/{asked.study_uid}")
+    if failed:
+        body["00081198"] = {"vr": "SQ", "Value": [_failed_item(outcome) for outcome in failed]}
+    if stored:
+        body["00081199"] = {"vr": "SQ", "Value": [_stored_item(outcome, root, asked) for outcome in stored]}
+    headers = {}
+    if any(outcome.multiple_values for outcome in stored):
+        headers["Warning"] = f'299 {request.url.hostname}: "{MULTIPLE_VALUES}"'
+    status = _status(stored, failed, asked.api_version)
+    return Response(msgspec.json.encode(body), status_code=status, media_type=DICOM_JSON, headers=headers)
+
+
+def _status(stored: Sequence[Outcome], failed: Sequence[Outcome], major: int) -> int:
+    if not stored:
+        return 409
+    warned = major > 1 and any(outcome.warning is not None for outcome in stored)
+    return 202 if failed or warned else 200
+
+
+def _failed_item(outcome: Outcome) -> dict[str, Any]:
+    item = _references(outcome)
+    item["00081197"] = _element("US", outcome.failure)
+    if outcome.comments:
+        item["00741048"] = _comments(outcome.comments)
+    return item
+
+
+def _stored_item(outcome: Outcome, root: str, asked: StoreRequest) -> dict[str, Any]:
+    item = _references(outcome)
+    path = outcome.path
+    assert path is not None
+    item["00081190"] = _element(
+        "UR", f"{root}/studies/{path.study_uid}/series/{path.series_uid}/instances/{path.sop_uid}"
+    )
+    if outcome.warning is not None:
+        item["00081196"] = _element("US", outcome.warning)
+    if asked.api_version > 1:
+        item["00741048"] = _comments(outcome.comments)
+    return item
+
+
+def _references(outcome: Outcome) -> dict[str, Any]:
+    item: dict[str, Any] = {}
+    if outcome.sop_class_uid is not None:
+        item["00081150"] = _element("UI", outcome.sop_class_uid)
+    if outcome.sop_instance_uid is not None:
+        item["00081155"] = _element("UI", outcome.sop_instance_uid)
+    return item
+
+
+def _comments(comments: Sequence[str]) -> dict[str, Any]:
+    if not comments:
+        return {"vr": "SQ"}
+    return {"vr": "SQ", "Value": [{"00000902": _element("LO", comment)} for comment in comments]}
+
+
+def _element(vr: str, value: Any) -> dict[str, Any]:
+    return {"vr": vr, "Value": [value]}

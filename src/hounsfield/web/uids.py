@@ -1,0 +1,32 @@
+"""UIDs in request paths (retrieve.md §2)."""
+
+from starlette.requests import Request
+
+from hounsfield.dicom import uid
+from hounsfield.errors import BadRequest
+from hounsfield.index.instances import InstancePath
+from hounsfield.index.partitions import DEFAULT_KEY
+
+_NAMES = {"study": "StudyInstanceUid", "series": "SeriesInstanceUid", "instance": "SopInstanceUid"}
+
+
+def uid_parameter(request: Request, name: str) -> str | None:
+    """The UID the path gives for ``study``, ``series`` or ``instance``; None where the route has none.
+
+    Raises BadRequest naming the parameter if it is not a UID.
+    """
+    value = request.path_params.get(name)
+    if value is None:
+        return None
+    if not uid.is_valid(value):
+        raise BadRequest(
+            f"The specified {_NAMES[name]} is not a valid UID: at most 64 characters of '0'-'9' and '.', the last one a digit."
+        )
+    return uid.normalise(value)
+
+
+def instance_path(request: Request) -> InstancePath:
+    """The study, series or instance the path names. Raises BadRequest."""
+    study = uid_parameter(request, "study")
+    assert study is not None
+    return InstancePath(DEFAULT_KEY, study, uid_parameter(request, "series"), uid_parameter(request, "instance"))

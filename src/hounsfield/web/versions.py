@@ -1,0 +1,113 @@
+"""API versions as the first path segment, and the routes below them (server.md §1).
+
+A supported version is stripped from the path and kept for the handlers; the routes are declared once, without it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import URL, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hounsfield.web.errors import render
+
+SUPPORTED = "1.0-prerelease, 1, 2"
+
+_VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:-([A-Za-z][A-Za-z0-9]*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiVersion:
+    """A version as requested: ``major`` decides behaviour, ``segment`` is repeated in generated URLs."""
+
+    major: int
+    segment: str
+
+
+def parse(segment: str) -> tuple[int, int, str] | None:
+    """Major, minor (0 where missing) and status in lower case of a segment such as ``v1.0-prerelease``; None if none."""
+    found = _VERSION.fullmatch(segment[1:]) if segment[:1] in ("v", "V") else None
+    if found is None:
+        return None
+    return int(found[1]), int(found[2] or 0), (found[3] or "").lower()
+
+
+_KNOWN = {(1, 0, "prerelease"): 1, (1, 0, ""): 1, (2, 0, ""): 2}
+
+
+def api_version(request: Request) -> ApiVersion:
+    """The version of the request being handled."""
+    version: ApiVersion = request.scope["hounsfield.version"]
+    return version
+
+
+def service_root(request: Request) -> str:
+    """Absolute URL of the service with the version as the request spelled it, without a trailing slash."""
+    url = request.url
+    return f"{url.scheme}://{url.netloc}/{api_version(request).segment}"
+
+
+class VersionedRoutes:
+    """ASGI application that answers ``/{version}/…``; anything it does not know is 404 with an empty body."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = tuple(routes)
+        self._router = Router(routes=routes, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        segment, slash, rest = scope["path"].lstrip("/").partition("/")
+        version = parse(segment) if slash else None
+        inner = {**scope, "path": f"/{rest}"}
+        if version is None or not self._knows(inner):
+            await Response(status_code=404)(scope, receive, send)
+            return
+        if version not in _KNOWN:
+            await _unsupported(scope, segment)(scope, receive, send)
+            return
+        inner["hounsfield.version"] = ApiVersion(_KNOWN[version], segment)
+        await answer(self._router, inner, receive, _announcing(send))
+
+    def _knows(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
+
+
+async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run ``app``, rendering what it raises; after the first byte the error ends the connection instead."""
+    started = False
+
+    async def watch(message: Message) -> None:
+        nonlocal started
+        started = True
+        await send(message)
+
+    try:
+        await app(scope, receive, watch)
+    except Exception as error:
+        if started:
+            raise
+        await render(error)(scope, receive, send)
+
+
+def _announcing(send: Send) -> Send:
+    async def announce(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] not in (401, 405):
+            MutableHeaders(scope=message)["api-supported-versions"] = SUPPORTED
+        await send(message)
+
+    return announce
+
+
+def _unsupported(scope: Scope, segment: str) -> Response:
+    url = str(URL(scope=scope).replace(query=""))
+    message = (
+        f"The HTTP resource that matches the request URI '{url}' does not support the API version '{segment[1:]}'."
+    )
+    return JSONResponse(
+        {"error": {"code": "UnsupportedApiVersion", "message": message}},
+        status_code=400,
+        headers={"api-supported-versions": SUPPORTED},
+    )

@@ -1,0 +1,93 @@
+"""The real command in a subprocess, as tests use it."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+START_SECONDS = 60
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """``hounsfield serve`` with its whole process group."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
+        self.data_dir = data_dir
+        self.port = port or free_port()
+        self.root = f"http://127.0.0.1:{self.port}"
+        self._arguments = arguments
+        self._environment = {**os.environ, **(environment or {})}
+        self._log = data_dir.parent / f"{data_dir.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        """Start it and wait until it is ready."""
+        command = [sys.executable, "-m", "hounsfield", "serve", "--port", str(self.port)]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--data-dir", str(self.data_dir), *self._arguments],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the server ended at once:\n{self.log()}")
+            try:
+                if httpx.get(f"{self.root}/health/check", timeout=5).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"the server was not ready in time:\n{self.log()}")
+
+    def log(self) -> str:
+        """What it printed so far."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def stop(self) -> int:
+        """SIGTERM to the main process; returns its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        self.process = None
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever state it is in."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.kill()
+
+    def client(self) -> httpx.Client:
+        """A client of this server."""
+        return httpx.Client(base_url=self.root, timeout=60)
