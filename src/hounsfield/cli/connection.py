@@ -130,6 +130,7 @@ _ADVICE: Final = {
     403: "Ask the server's administrator for this permission.",
     404: _CHECK_URL,
     405: _CHECK_URL,
+    406: "Ask for --transfer-syntax '*', which is as stored.",
     429: "Try again later.",
     500: "The server's log has the reason.",
     502: "Try again later.",
@@ -245,8 +246,8 @@ class Patience:
     def try_until_answered(self, attempt: Callable[[], Answer]) -> Answer:
         """The first answer that does not mean "later", or the last one when patience ends.
 
-        Between attempts waits as long as Retry-After says, at least 0.5 s doubled each time. Raises the last
-        ServerUnreachable or ConnectionBroken, or Stopped.
+        Waits between attempts, as long as Retry-After says or longer. Raises the last ServerUnreachable or
+        ConnectionBroken, or Stopped.
         """
         for tried in itertools.count(1):
             asked = 0.0
@@ -263,11 +264,15 @@ class Patience:
                     return answer
                 asked = _retry_after(answer.headers.get("retry-after", ""))
                 reason = f"The server is busy (HTTP {answer.status})."
-            wait = max(asked, min(0.5 * 2 ** (tried - 1), LONGEST_BACK_OFF) * random.uniform(0.8, 1.2))  # noqa: S311
-            self.note(f"{reason} Trying again in {wait:.1f} s")
-            if self.stop.wait(wait):
-                raise Stopped
+            self.pause(reason, tried, asked)
         raise AssertionError
+
+    def pause(self, reason: str, tried: int, asked: float = 0.0) -> None:
+        """Waits before the next attempt: ``asked`` seconds, at least 0.5 doubled with every try. Raises Stopped."""
+        wait = max(asked, min(0.25 * 2**tried, LONGEST_BACK_OFF) * random.uniform(0.8, 1.2))  # noqa: S311
+        self.note(f"{reason} Trying again in {wait:.1f} s")
+        if self.stop.wait(wait):
+            raise Stopped
 
 
 def _headers(response: http.client.HTTPResponse) -> dict[str, str]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "serve": Command("hounsfield.cli.serve", "serve", "Run the whole server: API, worker and FHIR synchronisation."),
     "worker": Command("hounsfield.cli.serve", "worker", "Run one worker process for operations and clean-up."),
     "cast": Command("hounsfield.cli.serve", "cast", "Run one process that keeps a FHIR server true to a change feed."),
+    "demo": Command("hounsfield.cli.demo", "demo", "Run the server with sample studies and say what to open next."),
     "upload": Command(
         "hounsfield.cli.upload", "upload", "Send DICOM files, folders and zip files to a DICOMweb server."
     ),

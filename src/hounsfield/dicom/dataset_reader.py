@@ -6,33 +6,24 @@ the enclosing item and the source before anything is allocated, and the limits b
 
 from array import array
 from dataclasses import dataclass, field
-from math import isfinite
-from struct import unpack
-from typing import Any, NamedTuple
+from struct import pack
+from typing import NamedTuple
 
-from hounsfield.dicom.character_sets import DEFAULT, decode, encodings_of
+from hounsfield.dicom.character_sets import DEFAULT, encodings_of
 from hounsfield.dicom.dictionary import attribute, display_tag, is_private
 from hounsfield.dicom.encodings import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
-    REMEMBERED_ELEMENTS,
     REMEMBERED_LENGTH,
+    REMEMBERED_SEQUENCE,
     VRS,
-    Element,
     Encoding,
     Entry,
     Kind,
+    remember,
 )
 from hounsfield.dicom.source import ByteSource, UnreadableInstance
-from hounsfield.dicom.value_rules import (
-    DECIMAL,
-    INTEGER,
-    MAX_PLAIN,
-    NULL_LENIENT,
-    SINGLE_VALUED,
-    first_flaw,
-    fits_int32,
-)
+from hounsfield.dicom.values import NUMBER_CODES, Element, Flaw, described
 
 MAX_DEPTH = 64
 """Sequences inside sequences. The deepest structured reports in the field have some 20 levels."""
@@ -57,8 +48,8 @@ UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
 _EXTENDED_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _SPECIFIC_CHARACTER_SET = 0x00080005
-_PATIENT_ID = 0x00100020
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_LONG_VALUE = 1 << 10  # bytes above which the number of values counts against MAX_ELEMENTS
 _SPARSE_FRAGMENT = 1 << 12  # behind a fragment longer than this, only the next header is read
 _DENSE_READ = 1 << 16  # behind a shorter one, enough for several
 
@@ -110,6 +101,7 @@ class DatasetReader:
     _count: int = 0
     _encodings: tuple[str, ...] = DEFAULT
     _signed: bool = False
+    _localised: int = 0
 
     def read(self, start: int, window: bytes = b"", base: int = 0) -> None:
         """Reads from ``start`` to the end of the source; ``window`` are bytes already read, at ``base``.
@@ -123,48 +115,46 @@ class DatasetReader:
     def _elements(self, pos: int, stop: int, out: Dataset, path: Path, delimited: bool) -> int:
         """Reads elements into ``out`` until ``stop`` or, if ``delimited``, the item delimiter; returns where it ended.
 
-        The inner loop is the hottest code of the server: one unpack, one table and one memory look-up per element.
+        The inner loop is the hottest code of the server: an element met before costs one unpack and one look-up.
         """
         encoding = self.encoding
-        unpack_header, entries, elements = encoding.unpack, encoding.entries, encoding.elements
-        last, ordered = "", True
+        short_length, length_at, known = encoding.short_length, encoding.length_at, encoding.elements
         window, base = self._window, self._base
         at, fence = pos - base, min(len(window), stop - base)
         while True:
             if at + 8 > fence:
                 pos = base + at
-                if pos >= stop and not delimited:
-                    break
-                if not self._more(pos, stop, out, top=not path):
+                if (pos >= stop and not delimited) or not self._more(pos, stop, out, top=not path):
                     break
                 window, base = self._window, self._base
                 at, fence = pos - base, min(len(window), stop - base)
-            head, length = unpack_header(window, at)
-            entry = entries.get(head) or encoding.learn(head)
-            if entry.simple and length <= REMEMBERED_LENGTH:
-                end = at + 8 + length
-                if end <= fence:
-                    piece = window[at:end]
-                    out[entry.key] = elements.get(piece) or self._remembered(entry, piece, out, path)
-                    if entry.key < last:
-                        ordered = False
-                    last = entry.key
+            (length,) = short_length(window, at + length_at)
+            end = at + 8 + length
+            if length <= REMEMBERED_LENGTH and end <= fence:
+                try:
+                    key, out[key] = known[window[at:end]]
                     at = end
                     continue
-            elif entry.kind == Kind.END:
-                pos = base + at + 8
+                except KeyError:
+                    pass
+            head, _ = encoding.unpack(window, at)
+            entry = encoding.entries.get(head) or encoding.learn(head)
+            if entry.simple and end <= fence:
+                out[entry.key] = self._element(entry, window[at:end], out, path)
+                at = end
+                continue
+            pos = base + at
+            if entry.kind == Kind.END:
+                pos += 8
                 if self._ends(entry.tag, length, delimited, top=not path):
                     break
-                at += 8
-                continue
-            pos = self._other(entry, base + at, length, stop, out, path)
-            if entry.key < last:
-                ordered = False
-            last = entry.key
-            window, base = self._window, self._base
+            else:
+                pos = self._other(entry, pos, length, stop, out, path)
+                window, base = self._window, self._base
             at, fence = pos - base, min(len(window), stop - base)
         self._count += len(out)
-        if not ordered:
+        keys = list(out)
+        if keys != sorted(keys):
             in_order = sorted(out.items())
             out.clear()
             out.update(in_order)
@@ -233,24 +223,19 @@ class DatasetReader:
         end = data + length
         if end > stop:
             raise UnreadableInstance("The dataset is cut off or an element's length is wrong.")
-        if entry.kind == Kind.SEQUENCE and (self.encoding.explicit or self._is_sequence(data, length)):
-            return self._sequence(entry, data, end, stop, out, path)
-        if entry.kind in (Kind.BULK, Kind.SEQUENCE):
-            self._bulk(entry, data, end, stop, out, path)
+        if entry.kind == Kind.SEQUENCE:
+            self._defined_sequence(entry, pos, data, end, out, path)
+        elif entry.kind == Kind.BULK:
+            self._bulk(entry, data, end, out, path)
         elif entry.kind != Kind.IGNORED:
-            self._value(entry, self._bytes(data, length), out, path)
+            self._value(entry, self._bytes(pos, end - pos), out, path)
         return end
 
-    def _is_sequence(self, pos: int, length: int) -> bool:
-        """Whether a value that is a sequence by the dictionary only (the file names no VR) holds items."""
-        return length == 0 or (length >= 8 and self._bytes(pos, 4) == b"\xfe\xff\x00\xe0")
-
-    def _value(self, entry: Entry, raw: bytes, out: Dataset, path: Path) -> None:
+    def _value(self, entry: Entry, piece: bytes, out: Dataset, path: Path) -> None:
+        """A value the inner loop leaves alone: long, across the window, of a 12-byte header, or with an effect."""
         if entry.kind == Kind.AMBIGUOUS:
-            element = _numbers(entry.vr, raw, self.encoding.endian + ("h" if self._signed else "H"))
-            out[entry.key] = element | {"vr": "SS" if self._signed else "US"}
-            return
-        element = out[entry.key] = self._element(entry, raw, out, path)
+            entry = self.encoding.typed_entry(entry.tag, "SS" if self._signed else "US")
+        element = out[entry.key] = self._element(entry, piece, out, path)
         if entry.kind == Kind.EFFECT:
             values = element.get("Value", [])
             if entry.tag == _SPECIFIC_CHARACTER_SET:
@@ -258,8 +243,46 @@ class DatasetReader:
             else:
                 self._signed = values[:1] == [1]
         elif entry.kind == Kind.UNTYPED:
-            text = f'Content "{_described(entry)}" does not validate VR {entry.vr}: value representation is missing'
-            self._problem(entry, path, text, text)
+            content = described(entry.tag, entry.vr)
+            text = f'Content "{content}" does not validate VR {entry.vr}: value representation is missing'
+            self._problem(entry, Flaw(text, text), out, path)
+
+    def _element(self, entry: Entry, piece: bytes, out: Dataset, path: Path) -> Element:
+        """Makes the element of a header and value, notes its flaw, and remembers it if it means the same everywhere."""
+        encoding, raw = self.encoding, piece[entry.header :]
+        make = entry.make
+        assert make is not None
+        if (raw.isascii() and b"\x1b" not in raw) or entry.vr in NUMBER_CODES:
+            element, flaw = make(raw, self._encodings)
+            if entry.simple and flaw is None and len(raw) <= REMEMBERED_LENGTH:
+                remember(encoding.elements, piece, (entry.key, element))
+        else:
+            self._localised += 1
+            local = (piece, self._encodings)
+            known = encoding.localised.get(local)
+            if known is not None:
+                return known
+            element, flaw = make(raw, self._encodings)
+            if flaw is None and len(raw) <= REMEMBERED_LENGTH:
+                remember(encoding.localised, local, element)
+        if flaw is not None:
+            self._problem(entry, flaw, out, path)
+        if len(raw) > _LONG_VALUE:
+            self._count += len(element.get("Value", ())) >> 3
+        return element
+
+    def _problem(self, entry: Entry, flaw: Flaw, out: Dataset, path: Path) -> None:
+        prefix = f"DICOM100: {display_tag(entry.tag, self._creator(entry.tag, out))} - "
+        lenient = prefix + flaw.lenient if flaw.lenient else None
+        self.problems.append(Problem(entry.key, path, lenient, prefix + flaw.strict if flaw.strict else None))
+
+    def _creator(self, tag: int, out: Dataset) -> str | None:
+        """The private creator of a private tag's block (PS3.5 §7.8.1), from the same dataset or the top level."""
+        if not is_private(tag) or tag & 0xFFFF < 0x1000:
+            return None
+        key = f"{tag >> 16:04X}00{tag >> 8 & 0xFF:02X}"
+        element = out.get(key) or self.dataset.get(key) or {}
+        return str(element.get("Value", [""])[0] or "") or None
 
     def _undefined(self, entry: Entry, pos: int, stop: int, out: Dataset, path: Path) -> int:
         """An element of undefined length: a sequence, a sequence hidden in UN (CP-246), or fragments."""
@@ -283,25 +306,43 @@ class DatasetReader:
         letters = self._window[pos - self._base + 12 : pos - self._base + 14]
         return EXPLICIT_LITTLE if letters.decode("latin_1") in VRS else IMPLICIT_LITTLE
 
-    def _bulk(self, entry: Entry, data: int, end: int, stop: int, out: Dataset, path: Path) -> None:
+    def _bulk(self, entry: Entry, data: int, end: int, out: Dataset, path: Path) -> None:
         """Notes a value that is left out, or reads it after all: a known attribute written as UN (CP-246)."""
-        row = attribute(entry.tag) if entry.vr == "UN" else None
-        if row is not None and self.encoding.explicit:
+        if entry.vr == "UN" and self.encoding.explicit and attribute(entry.tag):
             known = IMPLICIT_LITTLE.implicit_entry(entry.tag)
             if known.kind == Kind.SEQUENCE:
                 if self._hidden_sequence(known, data, end, out, path):
                     return
             elif known.kind not in (Kind.BULK, Kind.IGNORED):
+                raw = self._bytes(data, end - data)
                 outer, self.encoding = self.encoding, IMPLICIT_LITTLE
-                self._value(known, self._bytes(data, end - data), out, path)
+                header = pack("<HHI", entry.tag >> 16, entry.tag & 0xFFFF, len(raw))
+                self._value(known, header + raw, out, path)
                 self.encoding = outer
                 return
         if not path:
-            self.left_out[entry.key] = "UN" if entry.vr == "SQ" else entry.vr
+            self.left_out[entry.key] = entry.vr
             if entry.tag == PIXEL_DATA:
                 self.pixels = PixelData(entry.vr, data, end - data)
             elif entry.tag in _EXTENDED_OFFSET_TABLES:
                 self.located[entry.tag] = (data, end - data)
+
+    def _defined_sequence(self, entry: Entry, pos: int, data: int, end: int, out: Dataset, path: Path) -> None:
+        """A sequence of known length, perhaps one read before; or what only the dictionary takes for a sequence."""
+        encoding = self.encoding
+        if not encoding.explicit and data < end and self._bytes(data, min(4, end - data)) != b"\xfe\xff\x00\xe0":
+            if not path:
+                self.left_out[entry.key] = "UN"
+            return
+        piece = self._bytes(pos, end - pos) if end - pos <= REMEMBERED_SEQUENCE and not self._signed else b""
+        known = encoding.sequences.get(piece)
+        if known is not None:
+            out[entry.key] = known
+            return
+        before = len(self.problems), self._localised
+        self._sequence(entry, data, end, end, out, path)
+        if piece and before == (len(self.problems), self._localised):
+            remember(encoding.sequences, piece, out[entry.key])
 
     def _hidden_sequence(self, entry: Entry, data: int, end: int, out: Dataset, path: Path) -> bool:
         """Reads UN bytes as the implicit VR sequence the dictionary says they are; False if they are not one."""
@@ -382,155 +423,3 @@ class DatasetReader:
         if at >= 0 and at + length <= len(self._window):
             return self._window[at : at + length]
         return self.source.read_at(pos, length)
-
-    def _remembered(self, entry: Entry, piece: bytes, out: Dataset, path: Path) -> Element:
-        """Makes the element of a header and short value and remembers it, if it means the same everywhere."""
-        known = len(self.problems)
-        element = self._element(entry, piece[8:], out, path)
-        if len(self.problems) == known and (entry.plain is None or _charset_free(piece[8:])):
-            memory = self.encoding.elements
-            if len(memory) >= REMEMBERED_ELEMENTS:
-                memory.clear()
-            memory[piece] = element
-        return element
-
-    def _element(self, entry: Entry, raw: bytes, out: Dataset, path: Path) -> Element:
-        """The DICOM JSON of one value field; what breaks a rule goes to ``problems``."""
-        vr, count = entry.vr, 0
-        if entry.number is not None:
-            element = _numbers(vr, raw, entry.number.format)
-            count = len(element.get("Value", ()))
-        elif entry.plain is None:
-            element = _tags(raw, self.encoding.endian)
-            count = len(element.get("Value", ()))
-        else:
-            element, count = self._text(entry, raw, out, path)
-        if count > 1024:
-            self._count += count >> 3
-        if count and not entry.vm_min <= count <= entry.vm_max:
-            self._wrong_count(entry, count, path)
-        return element
-
-    def _text(self, entry: Entry, raw: bytes, out: Dataset, path: Path) -> tuple[Element, int]:
-        vr = entry.vr
-        assert entry.plain is not None
-        if entry.plain(raw) and (len(raw) <= MAX_PLAIN or vr not in ("PN", "UI")):
-            text = str(raw, "ascii").rstrip("\0" if vr == "UI" else " ")
-        elif raw:
-            encoded = vr in ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
-            text = decode(raw, self._encodings if encoded else DEFAULT).rstrip("\0" if vr == "UI" else " ")
-            self._check(entry, text, out, path)
-        else:
-            text = ""
-        if entry.tag == _PATIENT_ID and not text.strip():
-            self._problem(entry, path, lenient="The required tag '(0010,0020)' is missing.", strict=None)
-        if not text:
-            return {"vr": vr}, 0
-        values = [text] if vr in SINGLE_VALUED else text.split("\\")
-        return {"vr": vr, "Value": _json_values(vr, values)}, len(values)
-
-    def _check(self, entry: Entry, text: str, out: Dataset, path: Path) -> None:
-        vr = entry.vr
-        strict = first_flaw(vr, text)
-        if strict is None:
-            return
-        padded = text.endswith("\0") and vr in NULL_LENIENT
-        lenient = first_flaw(vr, text.rstrip("\0")) if padded else strict
-        wording = 'Content "{}" does not validate VR ' + vr + ": {}"
-        self._problem(
-            entry,
-            path,
-            lenient and wording.format(*lenient),
-            wording.format(*strict),
-            self._creator(entry.tag, out),
-        )
-
-    def _wrong_count(self, entry: Entry, count: int, path: Path) -> None:
-        row = attribute(entry.tag)
-        assert row is not None
-        text = (
-            f'Content "{_described(entry)}" does not validate VR {entry.vr}: '
-            f"Number of items {count} does not match ValueMultiplicity {row.vm}"
-        )
-        last = self.problems[-1] if self.problems else None
-        if last is None or last[:2] != (entry.key, path) or last.lenient is None:  # the first problem of a tag counts
-            self._problem(entry, path, text, text)
-
-    def _problem(
-        self, entry: Entry, path: Path, lenient: str | None, strict: str | None, creator: str | None = None
-    ) -> None:
-        prefix = f"DICOM100: {display_tag(entry.tag, creator)} - "
-        self.problems.append(Problem(entry.key, path, lenient and prefix + lenient, strict and prefix + strict))
-
-    def _creator(self, tag: int, out: Dataset) -> str | None:
-        if not is_private(tag) or tag & 0xFFFF < 0x1000:
-            return None
-        key = f"{tag >> 16:04X}00{tag >> 8 & 0xFF:02X}"
-        element = out.get(key) or self.dataset.get(key) or {}
-        return str(element.get("Value", [""])[0] or "") or None
-
-
-def _described(entry: Entry) -> str:
-    """An attribute in words, for comments that are not about one value."""
-    row = attribute(entry.tag)
-    return f"{display_tag(entry.tag)} {entry.vr} {row.name if row else 'Unknown'}"
-
-
-def _charset_free(raw: bytes) -> bool:
-    """Whether the text means the same in every character set."""
-    return raw.isascii() and b"\x1b" not in raw
-
-
-def _numbers(vr: str, raw: bytes, code: str) -> Element:
-    """Numbers of a binary VR; ``code`` is byte order and struct code. NaN and infinities become null: JSON has none."""
-    size = {"d": 8, "f": 4, "h": 2, "H": 2, "i": 4, "I": 4, "q": 8, "Q": 8}[code[1]]
-    count = len(raw) // size
-    if not count:
-        return {"vr": vr}
-    values: list[Any] = list(unpack(f"{code[0]}{count}{code[1]}", raw[: count * size]))
-    if code[1] in "df" and not all(map(isfinite, values)):
-        values = [value if isfinite(value) else None for value in values]
-    return {"vr": vr, "Value": values}
-
-
-def _tags(raw: bytes, endian: str) -> Element:
-    """AT: tags as 8 hex digits."""
-    count = len(raw) // 4
-    words = unpack(f"{endian}{count * 2}H", raw[: count * 4])
-    values = [f"{words[i]:04X}{words[i + 1]:04X}" for i in range(0, count * 2, 2)]
-    return {"vr": "AT", "Value": values} if values else {"vr": "AT"}
-
-
-def _json_values(vr: str, values: list[str]) -> list[Any]:
-    """Values of a text VR as JSON has them; an empty one among several is null (PS3.18 §F.2.5)."""
-    if vr == "PN":
-        return [_person_name(value) for value in values]
-    if vr == "DS":
-        return [_decimal(value) for value in values]
-    if vr == "IS":
-        return [_integer(value) for value in values]
-    if len(values) == 1 or vr == "UI":
-        return [value or None for value in values]
-    return [value.rstrip(" ") or None for value in values]
-
-
-def _person_name(value: str) -> dict[str, str] | None:
-    groups = zip(("Alphabetic", "Ideographic", "Phonetic"), value.split("=", 2), strict=False)
-    return {name: stripped for name, group in groups if (stripped := group.rstrip(" "))} or None
-
-
-def _decimal(value: str) -> float | int | str | None:
-    text = value.strip()
-    if not DECIMAL.fullmatch(text):
-        return value.rstrip(" ") or None
-    number = float(text)
-    if number.is_integer() and abs(number) < 1e15:
-        return int(number)
-    return number if isfinite(number) else text
-
-
-def _integer(value: str) -> int | str | None:
-    text = value.strip()
-    if INTEGER.fullmatch(text) and fits_int32(text):
-        return int(text)
-    return value.rstrip(" ") or None

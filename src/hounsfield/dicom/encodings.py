@@ -5,22 +5,16 @@ memory of short elements already turned into DICOM JSON: the instances of a seri
 """
 
 import re
-from collections.abc import Callable
 from enum import IntEnum
 from struct import Struct
-from typing import Any
+from typing import TypeVar
 
-from hounsfield.dicom.dictionary import UNBOUNDED, attribute, is_private
-from hounsfield.dicom.value_rules import PLAIN, SINGLE_VALUED
+from hounsfield.dicom.dictionary import attribute, is_private
+from hounsfield.dicom.value_rules import PLAIN
+from hounsfield.dicom.values import BULK_VRS, NUMBER_CODES, Element, Maker, maker
 
-Element = dict[str, Any]
-"""``{"vr": …, "Value": […]}`` of the DICOM JSON model (PS3.18 §F.2). Shared between instances: never change one."""
-
-BULK_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-"""Left out of metadata at every depth (retrieve.md §7)."""
-
-NUMBER_CODES = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
-"""struct codes of the binary number VRs."""
+K = TypeVar("K")
+V = TypeVar("V")
 
 _LONG_HEADER = BULK_VRS | {"SQ", "SV", "UC", "UR", "UT", "UV"}  # 12 bytes in explicit VR (PS3.5 §7.1.2)
 VRS = _LONG_HEADER | set(NUMBER_CODES) | set(PLAIN) | {"AT"}
@@ -34,6 +28,16 @@ REMEMBERED_ELEMENTS = 8_192
 
 REMEMBERED_LENGTH = 128
 """Longest value remembered: longer ones are rarely repeated and cost more to hash than to read."""
+
+REMEMBERED_SEQUENCE = 512
+"""Longest sequence remembered, in bytes: coded concepts and references fit."""
+
+
+def remember(memory: dict[K, V], key: K, value: V) -> None:
+    """Adds to a memory, which starts again when it is full."""
+    if len(memory) >= REMEMBERED_ELEMENTS:
+        memory.clear()
+    memory[key] = value
 
 
 class Kind(IntEnum):
@@ -59,39 +63,46 @@ class Kind(IntEnum):
 
 
 class Entry:
-    """What a header announces. ``header`` is its size in bytes; vm_min and vm_max bound the number of values;
+    """What a header announces. ``header`` is its size in bytes; ``make`` turns a value field into an element;
     ``simple`` marks a plain value behind a header of 8 bytes, the case the inner loop handles itself."""
 
-    __slots__ = ("header", "key", "kind", "number", "plain", "simple", "tag", "vm_max", "vm_min", "vr")
+    __slots__ = ("header", "key", "kind", "make", "simple", "tag", "vr")
 
-    def __init__(self, kind: Kind, tag: int, vr: str, header: int) -> None:
+    def __init__(self, kind: Kind, tag: int, vr: str, header: int, make: Maker | None = None) -> None:
         self.kind = kind
         self.tag = tag
         self.key = f"{tag:08X}"
         self.vr = vr
         self.header = header
         self.simple = kind is Kind.VALUE and header == 8
-        self.plain: Callable[[bytes], object] | None = PLAIN.get(vr)
-        self.number: Struct | None = None
-        row = attribute(tag)
-        checked = row is not None and vr not in BULK_VRS and vr not in SINGLE_VALUED and vr not in ("UC", "SQ")
-        self.vm_min, self.vm_max = (row.vm_min, row.vm_max) if row is not None and checked else (0, UNBOUNDED)
+        self.make = make
 
 
 class Encoding:
-    """One way of writing. ``unpack`` yields the header bytes before the length, and the (short) length."""
+    """One way of writing. ``unpack`` yields the header bytes before the length, and the (short) length.
 
-    __slots__ = ("elements", "endian", "entries", "explicit", "item", "length", "tag", "unpack")
+    The three memories hold what was read before: ``elements`` by header and value, ``sequences`` by all their bytes,
+    ``localised`` by header, value and character set where that matters.
+    """
+
+    __slots__ = (
+        "elements", "endian", "entries", "explicit", "item", "length", "length_at", "localised", "sequences",
+        "short_length", "tag", "unpack",
+    )  # fmt: skip
 
     def __init__(self, explicit: bool, endian: str) -> None:
         self.explicit = explicit
         self.endian = endian
         self.unpack = Struct(endian + ("6sH" if explicit else "4sI")).unpack_from
+        self.short_length = Struct(endian + ("H" if explicit else "I")).unpack_from
+        self.length_at = 6 if explicit else 4
         self.item = Struct(endian + "HHI").unpack_from
         self.length = Struct(endian + "I").unpack_from
         self.tag = Struct(endian + "HH").unpack_from
         self.entries: dict[bytes, Entry] = {}
-        self.elements: dict[bytes, Element] = {}
+        self.elements: dict[bytes, tuple[str, Element]] = {}
+        self.localised: dict[tuple[bytes, tuple[str, ...]], Element] = {}
+        self.sequences: dict[bytes, Element] = {}
 
     def learn(self, head: bytes) -> Entry:
         """The entry for header bytes not met before."""
@@ -132,6 +143,10 @@ class Encoding:
             return self._entry(tag, "OW", 8)
         return self._entry(tag, "US", 8, Kind.AMBIGUOUS)
 
+    def typed_entry(self, tag: int, vr: str) -> Entry:
+        """The entry of an ambiguous tag once its VR is known."""
+        return self._entry(tag, vr, 8)
+
     def _entry(self, tag: int, vr: str, header: int, kind: Kind = Kind.VALUE) -> Entry:
         if tag & 0xFFFF == 0 or tag >> 16 == 2:
             kind = Kind.IGNORED
@@ -141,10 +156,8 @@ class Encoding:
             kind = Kind.BULK
         elif tag in (0x00080005, 0x00280103):
             kind = Kind.EFFECT
-        entry = Entry(kind, tag, vr, header)
-        if vr in NUMBER_CODES:
-            entry.number = Struct(self.endian + NUMBER_CODES[vr])
-        return entry
+        made = kind in (Kind.VALUE, Kind.EFFECT, Kind.UNTYPED)
+        return Entry(kind, tag, vr, header, maker(tag, vr, self.endian) if made else None)
 
 
 EXPLICIT_LITTLE = Encoding(explicit=True, endian="<")

@@ -4,7 +4,8 @@ import time
 from datetime import timedelta
 
 from hounsfield.database.engine import Database, Transaction
-from hounsfield.index import deleted_files
+from hounsfield.index import deleted_files, instances
+from hounsfield.storage.layout import parse_key
 from hounsfield.storage.object_store import ObjectStore, StoredObject
 
 MINIMUM_AGE = timedelta(hours=24)
@@ -27,22 +28,17 @@ async def sweep_orphans(database: Database, files: ObjectStore, minimum_age: tim
 
 
 async def _queue(database: Database, batch: list[StoredObject]) -> int:
-    if not batch:
-        return 0
-    marks = ", ".join("?" * len(batch))
-    keys = [found.key for found in batch]
+    keys = {found.key: parsed for found in batch if (parsed := parse_key(found.key)) is not None}
 
     async def unit(tx: Transaction) -> int:
-        known = await tx.fetch(
-            f"SELECT file_key FROM instance WHERE file_key IN ({marks}) "
-            f"UNION ALL SELECT file_key FROM deleted_file WHERE file_key IN ({marks})",
-            *keys,
-            *keys,
-        )
-        orphans = set(keys) - {row[0] for row in known}
+        waiting = {row[0] for row in await tx.fetch("SELECT file_key FROM deleted_file")}
         now = time.time_ns() // 1000
-        for key in sorted(orphans):
+        orphans = 0
+        for key, parsed in keys.items():
+            if key in waiting or await instances.file_key_of(tx, parsed.partition, *parsed[1:4]) == key:
+                continue
             await deleted_files.queue_orphan(tx, key, now)
-        return len(orphans)
+            orphans += 1
+        return orphans
 
-    return await database.write(unit)
+    return await database.write(unit) if keys else 0

@@ -220,11 +220,12 @@ def _split(key: str) -> tuple[str, str]:
 
 def _move(upload: Upload, directory: int, name: str) -> bool:
     """Make an upload's own file the object. False if it has none, or one on another file system."""
-    if upload.file is None or upload.path is None:
+    file, path = upload.file, upload.path
+    if file is None or path is None:
         return False
-    os.fdatasync(upload.file.number)
+    os.fdatasync(file.number)
     try:
-        os.rename(upload.path, name, dst_dir_fd=directory)
+        os.rename(path, name, dst_dir_fd=directory)
     except OSError as error:
         if error.errno == errno.EXDEV:
             return False

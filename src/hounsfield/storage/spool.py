@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from hounsfield.errors import InternalError
 from hounsfield.storage.descriptor import Descriptor
 from hounsfield.storage.errors import unavailable
 
@@ -119,7 +120,7 @@ class Upload:
     ``write`` and ``finish`` raise StoreUnavailable when the spool's disk fails or is full.
     """
 
-    __slots__ = ("_buffer", "_claimed", "_file", "_path", "_spool", "_started", "_written", "size")
+    __slots__ = ("_buffer", "_claimed", "_discarded", "_file", "_path", "_spool", "_started", "_written", "size")
 
     def __init__(self, spool: Spool) -> None:
         self.size = 0
@@ -131,6 +132,7 @@ class Upload:
         self._path: Path | None = None
         self._written = 0
         self._started = 0  # bytes whose writing to disk has begun
+        self._discarded = False
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Append ``chunk``."""
@@ -155,6 +157,9 @@ class Upload:
     @property
     def memory(self) -> bytearray | None:
         """The whole content, if it is in memory; not to be changed."""
+        if self._discarded:
+            # A cancelled request discards its uploads; a thread that is still about to store one must not find it empty.
+            raise InternalError("An upload was used after it had been discarded.")
         return self._buffer if self._file is None else None
 
     @property
@@ -169,10 +174,11 @@ class Upload:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; fewer only at the end. Blocks on large uploads."""
-        if self._file is None:
+        file = self._file
+        if file is None:
             return bytes(memoryview(self._buffer)[offset : offset + length])
         parts = []
-        while length > 0 and (part := os.pread(self._file.number, length, offset)):
+        while length > 0 and (part := os.pread(file.number, length, offset)):
             parts.append(part)
             offset += len(part)
             length -= len(part)
@@ -180,13 +186,14 @@ class Upload:
 
     def zero_preamble(self) -> None:
         """Overwrite the first 128 bytes with zeros (PS3.10 §7.1: the preamble may carry anything, even a program)."""
-        if self._file is None:
+        file = self._file
+        if file is None:
             self._buffer[: len(_PREAMBLE)] = _PREAMBLE[: self.size]
-        else:
-            try:
-                os.pwrite(self._file.number, _PREAMBLE[: self.size], 0)
-            except OSError as error:
-                raise unavailable(error) from error
+            return
+        try:
+            os.pwrite(file.number, _PREAMBLE[: self.size], 0)
+        except OSError as error:
+            raise unavailable(error) from error
 
     def moved(self) -> None:
         """The file has been renamed into a store and is no longer ours to remove."""
@@ -194,6 +201,7 @@ class Upload:
 
     def discard(self) -> None:
         """Let go of memory and file. Harmless when repeated; nothing can be read afterwards."""
+        self._discarded = True
         self._spool.release(self._claimed)
         self._claimed = 0
         self._buffer = bytearray()

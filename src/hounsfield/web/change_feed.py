@@ -62,7 +62,7 @@ def timestamp(microseconds: int) -> str:
     """A feed time as the API spells it: UTC as ``+00:00``, no trailing zeros in the fraction."""
     moment = _EPOCH + timedelta(microseconds=microseconds)
     fraction = f".{moment.microsecond:06}".rstrip("0") if moment.microsecond else ""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}+00:00"
+    return f"{moment.replace(microsecond=0, tzinfo=None).isoformat()}{fraction}+00:00"
 
 
 def parse_time(text: str) -> int:

@@ -62,17 +62,23 @@ class VersionedRoutes:
         segment, slash, rest = scope["path"].lstrip("/").partition("/")
         version = parse(segment) if slash else None
         inner = {**scope, "path": f"/{rest}"}
-        if version is None or not self._knows(inner):
+        methods = self._methods(inner) if version is not None else set()
+        if version is None or not methods:
             await Response(status_code=404)(scope, receive, send)
             return
         if version not in _KNOWN:
             await _unsupported(scope, segment)(scope, receive, send)
             return
+        if scope["method"] not in methods:
+            await Response(status_code=405, headers={"Allow": ", ".join(sorted(methods))})(scope, receive, send)
+            return
         inner["hounsfield.version"] = ApiVersion(_KNOWN[version], segment)
         await answer(self._router, inner, receive, _announcing(send))
 
-    def _knows(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
+    def _methods(self, scope: Scope) -> set[str]:
+        """The methods of all routes with this path; empty if there is none."""
+        matching = (route for route in self._routes if route.matches(scope)[0] is not Match.NONE)
+        return {method for route in matching for method in route.methods or ()}
 
 
 async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +100,7 @@ async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
 
 def _announcing(send: Send) -> Send:
     async def announce(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] not in (401, 405):
+        if message["type"] == "http.response.start" and message["status"] != 401:
             MutableHeaders(scope=message)["api-supported-versions"] = SUPPORTED
         await send(message)
 

@@ -84,6 +84,7 @@ fhir_date = sa.Table(
     sa.Column("high", sa.BigInteger, nullable=False),
 )
 sa.Index(None, fhir_date.c.parameter, fhir_date.c.low, fhir_date.c.resource_key)
+sa.Index(None, fhir_date.c.parameter, fhir_date.c.high, fhir_date.c.resource_key)
 sa.Index(None, fhir_date.c.resource_key)
 
 fhir_reference = sa.Table(
