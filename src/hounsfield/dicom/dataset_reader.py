@@ -61,11 +61,13 @@ Path = tuple[tuple[str, int], ...]
 class Problem(NamedTuple):
     """A value that breaks a full rule (store.md §3.4).
 
-    ``strict`` is the comment without leniency for null padding, ``lenient`` with it; None means no problem.
+    ``label`` is the tag as comments show it. ``strict`` is what is wrong without leniency for null padding, ``lenient``
+    with it; None means nothing.
     """
 
     key: str
     path: Path
+    label: str
     lenient: str | None
     strict: str | None
 
@@ -272,9 +274,8 @@ class DatasetReader:
         return element
 
     def _problem(self, entry: Entry, flaw: Flaw, out: Dataset, path: Path) -> None:
-        prefix = f"DICOM100: {display_tag(entry.tag, self._creator(entry.tag, out))} - "
-        lenient = prefix + flaw.lenient if flaw.lenient else None
-        self.problems.append(Problem(entry.key, path, lenient, prefix + flaw.strict if flaw.strict else None))
+        label = display_tag(entry.tag, self._creator(entry.tag, out))
+        self.problems.append(Problem(entry.key, path, label, flaw.lenient, flaw.strict))
 
     def _creator(self, tag: int, out: Dataset) -> str | None:
         """The private creator of a private tag's block (PS3.5 §7.8.1), from the same dataset or the top level."""

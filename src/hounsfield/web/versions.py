@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.datastructures import URL, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route, Router
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hounsfield.web.errors import render
@@ -55,30 +55,38 @@ class VersionedRoutes:
     """ASGI application that answers ``/{version}/…``; anything it does not know is 404 with an empty body."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = tuple(routes)
-        self._router = Router(routes=routes, redirect_slashes=False)
+        # Matching is one regular expression a route, so only those with as many path segments are tried.
+        self._routes: dict[int, list[Route]] = {}
+        for route in routes:
+            self._routes.setdefault(route.path.count("/"), []).append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         segment, slash, rest = scope["path"].lstrip("/").partition("/")
         version = parse(segment) if slash else None
-        inner = {**scope, "path": f"/{rest}"}
-        methods = self._methods(inner) if version is not None else set()
-        if version is None or not methods:
+        if version is None:
             await Response(status_code=404)(scope, receive, send)
             return
-        if version not in _KNOWN:
-            await _unsupported(scope, segment)(scope, receive, send)
-            return
-        if scope["method"] not in methods:
-            await Response(status_code=405, headers={"Allow": ", ".join(sorted(methods))})(scope, receive, send)
-            return
-        inner["hounsfield.version"] = ApiVersion(_KNOWN[version], segment)
-        await answer(self._router, inner, receive, _announcing(send))
+        inner = {**scope, "path": f"/{rest}"}
+        methods: set[str] = set()
+        for route in self._routes.get(inner["path"].count("/"), ()):
+            match, child = route.matches(inner)
+            if match is Match.FULL and version in _KNOWN:
+                inner.update(child)
+                inner["hounsfield.version"] = ApiVersion(_KNOWN[version], segment)
+                await answer(route.app, inner, receive, _announcing(send))
+                return
+            if match is not Match.NONE:
+                methods |= route.methods or set()
+        await _refusal(scope, version, segment, methods)(scope, receive, send)
 
-    def _methods(self, scope: Scope) -> set[str]:
-        """The methods of all routes with this path; empty if there is none."""
-        matching = (route for route in self._routes if route.matches(scope)[0] is not Match.NONE)
-        return {method for route in matching for method in route.methods or ()}
+
+def _refusal(scope: Scope, version: tuple[int, int, str], segment: str, methods: set[str]) -> Response:
+    """The answer where no route fits; ``methods`` are those of the routes that fit but for version or method."""
+    if not methods:
+        return Response(status_code=404)
+    if version not in _KNOWN:
+        return _unsupported(scope, segment)
+    return Response(status_code=405, headers={"Allow": ", ".join(sorted(methods))})
 
 
 async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
