@@ -258,7 +258,8 @@ class Patience:
                     raise Stopped from problem
                 if tried > self.retries:
                     raise
-                reason = problem.message
+                unreachable = isinstance(problem, ServerUnreachable)
+                reason = "The server cannot be reached." if unreachable else "The connection broke."
             else:
                 if answer.status not in TRY_AGAIN or tried > self.retries:
                     return answer

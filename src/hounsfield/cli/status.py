@@ -1,0 +1,135 @@
+"""``hounsfield status``: how a Hounsfield server is doing, from the addresses it offers for that."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import typer
+
+from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, Server
+from hounsfield.cli.options import Timeout, Token
+from hounsfield.cli.terminal import print_table, size_text
+
+_VERSION: Final = re.compile(r"/v[0-9][^/]*/?$")
+_UNKNOWN: Final = "unknown"
+
+
+def status(
+    url: Annotated[
+        str, typer.Argument(envvar="HOUNSFIELD_URL", metavar="URL", help="The server's root, with or without /v2.")
+    ] = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    token: Token = None,
+    timeout: Timeout = 30,
+) -> None:
+    """Show how a Hounsfield server is doing: health, counts, change feed, FHIR.
+
+    Exit code: 0 healthy, 1 degraded, unhealthy, not known, or FHIR
+    synchronisation faulted, 2 the server cannot be reached.
+
+    [bold]Examples[/bold]
+
+    \b
+    hounsfield status
+    hounsfield status https://dicom.example.org --json
+    """
+    server = Server.at(_VERSION.sub("", url), token, timeout)
+    version = _VERSION.search(url)
+    found = ask(server, version[0].strip("/") if version else "v2")
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        print_table(("", ""), found.rows())
+    raise typer.Exit(0 if found.well else 1)
+
+
+@dataclass(slots=True)
+class Status:
+    """What the server told; None (or an empty health) where it told nothing."""
+
+    url: str
+    health: dict[str, Any] = field(default_factory=dict)
+    statistics: dict[str, Any] | None = None
+    latest_sequence: int | None = None
+    cast: dict[str, Any] | None = None
+    denied: bool = False
+    """Something was not told because the token is missing or does not suffice."""
+
+    @property
+    def well(self) -> bool:
+        """Healthy, and FHIR synchronisation not faulted."""
+        return self.health.get("overallStatus") == "Healthy" and (self.cast or {}).get("state") != "faulted"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: the server's own objects under fixed names."""
+        return {
+            "url": self.url,
+            "healthy": self.well,
+            "health": self.health or None,
+            "statistics": self.statistics,
+            "latestSequence": self.latest_sequence,
+            "cast": self.cast,
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For people: name and value."""
+        rows = [("server", self.url), ("health", str(self.health.get("overallStatus", _UNKNOWN)))]
+        for check in self.health.get("details") or []:
+            words = [str(check.get("status", _UNKNOWN)), str(check.get("description") or "")]
+            rows.append((f"  {check.get('name', '?')}", " ".join(word for word in words if word)))
+        counts = self.statistics or {}
+        rows += [(name, str(counts.get(name, _UNKNOWN))) for name in ("studies", "series", "instances")]
+        size = counts.get("bytes")
+        rows.append(("stored", size_text(size) if isinstance(size, int | float) else _UNKNOWN))
+        rows.append(("change feed", _UNKNOWN if self.latest_sequence is None else f"sequence {self.latest_sequence}"))
+        rows += self._cast_rows()
+        if self.denied:
+            rows.append(("", "Some of this needs a token: --token or HOUNSFIELD_TOKEN."))
+        return rows
+
+    def _cast_rows(self) -> list[tuple[str, str]]:
+        if self.cast is None:
+            return [("FHIR", _UNKNOWN)]
+        if not self.cast.get("enabled", True):
+            return [("FHIR", "off")]
+        lag = self.cast.get("lag")
+        rows = [("FHIR", str(self.cast.get("state", _UNKNOWN)) + (f", {lag} behind" if lag else ""))]
+        if self.cast.get("fhirEndpoint"):
+            rows.append(("  endpoint", str(self.cast["fhirEndpoint"])))
+        error = self.cast.get("lastError")
+        if isinstance(error, dict):
+            rows.append(
+                ("  last error", " ".join(str(error[key]) for key in ("date", "type", "message") if error.get(key)))
+            )
+        errors = self.cast.get("errorCounts")
+        if isinstance(errors, dict):
+            rows += [(f"  {name}", str(number)) for name, number in errors.items() if number]
+        return rows
+
+
+def ask(server: Server, version: str) -> Status:
+    """Asks the server everything; what it does not offer stays unknown. Raises ServerUnreachable, ConnectionBroken."""
+    connection = Connection(server)
+    found = Status(server.url)
+
+    def told(target: str, *statuses: int) -> dict[str, Any] | None:
+        answer: Answer = Patience(0).try_until_answered(
+            lambda: connection.ask("GET", target, {"Accept": "application/json"})
+        )
+        found.denied = found.denied or answer.status in (401, 403)
+        if answer.status not in statuses:
+            return None
+        try:
+            content = json.loads(answer.body)
+        except ValueError:
+            return None
+        return content if isinstance(content, dict) else None
+
+    found.health = told("/health/check", 200, 503) or {}
+    found.statistics = told("/statistics", 200)
+    latest = told(f"/{version}/changefeed/latest?includeMetadata=false", 200)
+    found.latest_sequence = latest.get("sequence") if latest is not None else None
+    found.cast = told("/cast/status", 200)
+    connection.close()
+    return found
