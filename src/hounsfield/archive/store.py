@@ -15,9 +15,9 @@ from hounsfield.archive.index_values import series_values, study_values
 from hounsfield.database.engine import Transaction
 from hounsfield.dicom import uid
 from hounsfield.dicom.json_model import metadata_json
-from hounsfield.dicom.part10 import read_instance
+from hounsfield.dicom.part10 import Instance, read_instance
 from hounsfield.dicom.source import UnreadableInstance
-from hounsfield.dicom.validation import StoreVerdict, validate_for_store
+from hounsfield.dicom.validation import validate_for_store
 from hounsfield.errors import StoreUnavailable
 from hounsfield.index import instances
 from hounsfield.index.fragments import pack
@@ -25,6 +25,11 @@ from hounsfield.index.instances import InstancePath, NewInstance
 from hounsfield.index.partitions import DEFAULT_NAME
 from hounsfield.storage.layout import file_key
 from hounsfield.storage.spool import Upload
+
+SOP_CLASS_UID = "00080016"
+SOP_INSTANCE_UID = "00080018"
+STUDY_INSTANCE_UID = "0020000D"
+SERIES_INSTANCE_UID = "0020000E"
 
 INLINE_BYTES = 256 * 1024
 """Uploads up to this size are read on the event loop: cheaper than a hop to a thread, and their headers are small."""
@@ -136,16 +141,16 @@ def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[O
         full=archive.full_validation,
     )
     outcome = Outcome(
-        sop_class_uid=verdict.sop_class_uid,
-        sop_instance_uid=verdict.sop_instance_uid,
+        sop_class_uid=instance.first(SOP_CLASS_UID),
+        sop_instance_uid=instance.first(SOP_INSTANCE_UID),
         comments=verdict.comments,
         multiple_values=verdict.multi_value_warning,
     )
-    if not verdict.accepted:
+    if verdict.failed:
         outcome.failure = FailureReason.VALIDATION
         return outcome, None
     outcome.warning = verdict.warning_reason
-    path = _path(verdict, request.partition_key)
+    path = _path(instance, request.partition_key)
     if instance.has_preamble:
         upload.zero_preamble()
     assert path.series_uid is not None and path.sop_uid is not None
@@ -162,13 +167,10 @@ def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[O
     return outcome, _Prepared(outcome, upload, new)
 
 
-def _path(verdict: StoreVerdict, partition_key: int) -> InstancePath:
-    return InstancePath(
-        partition_key,
-        uid.normalise(verdict.study_instance_uid),
-        uid.normalise(verdict.series_instance_uid),
-        uid.normalise(verdict.sop_instance_uid),
-    )
+def _path(instance: Instance, partition_key: int) -> InstancePath:
+    study, series, sop = (instance.first(key) for key in (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID))
+    assert study is not None and series is not None and sop is not None
+    return InstancePath(partition_key, uid.normalise(study), uid.normalise(series), uid.normalise(sop))
 
 
 async def _write(archive: Archive, prepared: _Prepared) -> StoreUnavailable | None:

@@ -84,7 +84,7 @@ def encoded(tag: int, vr: str, value: bytes | memoryview) -> tuple[bytes, bytes 
     return _header(tag, vr, len(value) + odd), value, padding * odd
 
 
-def swapped(value: bytes | memoryview, width: int) -> bytes:
+def _swapped(value: bytes | memoryview, width: int) -> bytes:
     """``value`` with the bytes of every word of ``width`` bytes reversed. Raises ``DatasetError`` for half a word."""
     if len(value) % width:
         raise DatasetError("a value ends inside a binary number")
@@ -220,7 +220,7 @@ class _Writer:
         if vr == "OW" and tag in _BITS_ALLOCATED:
             # samples of 32 and 64 bits are words of that size in what writers of big endian files made
             width = {32: 4, 64: 8}.get(self._integer(siblings, _BITS_ALLOCATED[tag], 16), 2)
-        yield from encoded(tag, vr, value if self._encoding.little_endian or width == 1 else swapped(value, width))
+        yield from encoded(tag, vr, value if self._encoding.little_endian or width == 1 else _swapped(value, width))
 
     def _items(self, items: list[Item], signed: bool | None) -> Iterator[bytes | memoryview]:
         for item in items:

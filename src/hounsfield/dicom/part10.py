@@ -40,7 +40,7 @@ NATIVE = frozenset(
 ) | {"1.2.840.10008.1.20"}
 """Syntaxes with pixels in the clear: only there a Pixel Data element of defined length is a row of frames."""
 
-_IMPLICIT = frozenset({IMPLICIT_VR, "1.2.840.10008.1.20"})
+IMPLICIT_TRANSFER_SYNTAXES = frozenset({IMPLICIT_VR, "1.2.840.10008.1.20"})
 _MIN_SIZE = 132  # store.md §2
 _LAST_FIRST_GROUP = (
     0x0028  # a dataset without file meta begins with identification, at the latest with image description
@@ -168,8 +168,8 @@ def _encoding(syntax: str | None, head: bytes, bare: bool) -> Encoding:
         if not explicit:
             raise UnreadableInstance("The file does not begin like a DICOM instance.")
         return EXPLICIT_BIG
-    if len(head) == 8 and explicit is (syntax in _IMPLICIT):
+    if len(head) == 8 and explicit is (syntax in IMPLICIT_TRANSFER_SYNTAXES):
         return EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
-    if syntax in _IMPLICIT:
+    if syntax in IMPLICIT_TRANSFER_SYNTAXES:
         return IMPLICIT_LITTLE
     return EXPLICIT_BIG if syntax == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE

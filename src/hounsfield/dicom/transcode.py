@@ -3,7 +3,7 @@
 Only native sources: nothing here decodes an image. Element values are copied byte for byte (or byte-swapped), never
 parsed, so that a name in a strange character set or a number that is no number comes out as it went in. Of the file
 meta, the transfer syntax and the group length change; group lengths in the dataset (retired, PS3.5 §7.2) are dropped,
-because they would be wrong. No UID and no attribute is added.
+because they would be wrong. No UID and no attribute is added, but a file without file meta gets one.
 """
 
 import struct
@@ -18,10 +18,9 @@ from hounsfield.dicom.native_dataset import (
     encoded,
     looks_explicit,
     read_elements,
-    swapped,
     write_explicit_little_endian,
 )
-from hounsfield.dicom.transfer_syntax import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, find
+from hounsfield.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, TransferSyntax, find
 from hounsfield.errors import NotAcceptable
 
 MAX_INFLATED_BYTES = 100 * 1024 * 1024
@@ -81,19 +80,6 @@ def to_explicit_little_endian(
         raise CannotTranscode(syntax.uid, EXPLICIT_VR_LITTLE_ENDIAN, "sequences are nested too deep") from None
 
 
-def frame_to_little_endian(frame: bytes, bits_allocated: int) -> bytes:
-    """One native frame of an Explicit VR Big Endian instance as Explicit VR Little Endian has it.
-
-    Raises ``CannotTranscode`` for samples below 16 bits: two may share a swapped word, across the frame's edge even, so
-    the whole instance must be transcoded and the frame cut out of it.
-    """
-    try:
-        return swapped(frame, {16: 2, 32: 4, 64: 8}[bits_allocated])
-    except (KeyError, DatasetError):
-        reason = "frames of such samples cannot be told apart"
-        raise CannotTranscode(EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, reason) from None
-
-
 _Meta = dict[int, tuple[str, bytes | memoryview]]
 
 
@@ -117,7 +103,10 @@ def _inflated(dataset: memoryview, max_bytes: int) -> bytes:
 
 def _file_meta(data: memoryview) -> tuple[_Meta, int]:
     """The elements of group 2, always Explicit VR Little Endian (PS3.10 §7.1), and where the dataset starts."""
-    pos = 132 if bytes(data[128:132]) == b"DICM" else 0
+    prefixed = bytes(data[128:132]) == b"DICM"
+    if prefixed and bytes(data[132:134]) != b"\2\0" and looks_explicit(data):
+        prefixed = False  # no preamble; the letters belong to some value
+    pos = 132 if prefixed else 0
     meta: _Meta = {}
     group_end = -1
     while pos + 8 <= len(data):
