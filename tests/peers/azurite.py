@@ -1,0 +1,45 @@
+"""An Azure Blob server (Azurite)."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.peers.process import accepts, node_program, running
+from tests.server import free_port
+
+# Published by Microsoft for the emulator.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@dataclass(frozen=True, slots=True)
+class AzuriteServer:
+    """A running server with the emulator's account."""
+
+    endpoint: str
+
+    @property
+    def connection_string(self) -> str:
+        """As BlobStore:ConnectionString takes it."""
+        endpoint = f"{self.endpoint}/{ACCOUNT}"
+        return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};"
+
+    @staticmethod
+    def new_container_name() -> str:
+        """A name no container has."""
+        return f"test-{secrets.token_hex(6)}"
+
+
+@contextmanager
+def azurite_server(directory: Path) -> Iterator[AzuriteServer]:
+    """Azurite's blob service, without telemetry."""
+    port = free_port()
+    command = [
+        *node_program("azurite/dist/src/blob/main.js"),
+        *("--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(directory / "azurite")),
+        *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+    ]
+    with running(command, directory / "azurite.log", lambda: accepts(port)):
+        yield AzuriteServer(f"http://127.0.0.1:{port}")

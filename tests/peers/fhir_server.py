@@ -1,0 +1,78 @@
+"""A FHIR R4 server (Medplum's packages behind medplum/server.mjs), with controls for outages."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.peers.process import NODE_PEERS, accepts, node_program, running
+from tests.server import free_port
+
+PROGRAM = Path(__file__).parent / "medplum" / "server.mjs"
+
+
+@dataclass(frozen=True, slots=True)
+class FhirServer:
+    """A running server. ``url`` is its FHIR base."""
+
+    root: str
+
+    @property
+    def url(self) -> str:
+        """The FHIR base, without a trailing slash."""
+        return f"{self.root}/fhir/R4"
+
+    def fail_next(
+        self,
+        count: int,
+        status: int = 503,
+        *,
+        match: str = "",
+        after: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Let the next ``count`` requests fail with ``status``, 0 for a connection that closes without an answer.
+
+        With ``match``, only those whose ``METHOD /path?query`` contains it; with ``after``, they do their work first.
+        """
+        self._control(failNext=count, status=status, match=match, after=after, headers=dict(headers or {}))
+
+    def delay(self, seconds: float) -> None:
+        """Wait so long before every answer from now on."""
+        self._control(delay=round(seconds * 1000))
+
+    def pause(self) -> None:
+        """Answer nothing until ``resume``."""
+        self._control(paused=True)
+
+    def resume(self) -> None:
+        """End of ``pause``."""
+        self._control(paused=False)
+
+    def reset(self) -> None:
+        """Forget all resources, requests and controls."""
+        self._control(reset=True)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Requests answered since the last reset: ``{"request": "GET /fhir/R4/…", "status": 200}``."""
+        answered: list[dict[str, Any]] = httpx.get(f"{self.root}/_control").raise_for_status().json()["requests"]
+        return answered
+
+    def _control(self, **values: object) -> None:
+        httpx.post(f"{self.root}/_control", json=values).raise_for_status()
+
+
+@contextmanager
+def fhir_server(directory: Path) -> Iterator[FhirServer]:
+    """The server; its resources are in memory."""
+    node_program("@medplum/fhir-router/package.json")
+    port = free_port()
+    node = shutil.which("node")
+    assert node is not None
+    command = [node, str(PROGRAM), str(NODE_PEERS), str(port)]
+    with running(command, directory / "fhir.log", lambda: accepts(port)):
+        yield FhirServer(f"http://127.0.0.1:{port}")
