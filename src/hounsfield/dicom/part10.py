@@ -8,43 +8,20 @@ import re
 from dataclasses import dataclass
 from struct import Struct
 
-from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
-
 from hounsfield.dicom.dataset_reader import FIRST_WINDOW, Dataset, DatasetReader, Problem
 from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding
 from hounsfield.dicom.frames import FrameIndex, index_frames
 from hounsfield.dicom.source import ByteSource, InflatedSource, UnreadableInstance
-
-IMPLICIT_VR = "1.2.840.10008.1.2"
-EXPLICIT_VR = "1.2.840.10008.1.2.1"
-EXPLICIT_VR_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-TRANSFER_SYNTAXES = frozenset(uid for uid, row in UID_dictionary.items() if row[1] == "Transfer Syntax") | {
-    "1.2.840.10008.1.2.4.110",  # JPEG XL Lossless
-    "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
-    "1.2.840.10008.1.2.4.112",  # JPEG XL
-    "1.2.840.10008.1.2.8.1",  # Deflated Image Frame Compression
-}
-"""Every transfer syntax of PS3.6, retired ones included, and those newer than pydicom's list."""
-
-DEFLATED = frozenset(
-    {
-        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian
-        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate
-        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate
-    }
+from hounsfield.dicom.transfer_syntax import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
+    TransferSyntax,
 )
-"""Syntaxes whose whole dataset is one deflate stream."""
 
-NATIVE = frozenset(
-    {IMPLICIT_VR, EXPLICIT_VR, EXPLICIT_VR_BIG_ENDIAN, "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.1.98"}
-) | {"1.2.840.10008.1.20"}
-"""Syntaxes with pixels in the clear: only there a Pixel Data element of defined length is a row of frames."""
-
-IMPLICIT_TRANSFER_SYNTAXES = frozenset({IMPLICIT_VR, "1.2.840.10008.1.20"})
 _MIN_SIZE = 132  # store.md §2
-_LAST_FIRST_GROUP = (
-    0x0028  # a dataset without file meta begins with identification, at the latest with image description
-)
+_LAST_FIRST_GROUP = 0x0028  # where a dataset without file meta begins at the latest: image description
 _META_LIMIT = 1 << 20  # bytes; real ones have some hundred, private information could add a little
 
 
@@ -83,29 +60,34 @@ def read_instance(source: ByteSource) -> Instance:
     has_preamble, start = _start(window)
     syntax, start = _file_meta(source, window, start)
     stream_start = None
-    if syntax in DEFLATED:
+    if syntax is not None and syntax.deflated:
         stream_start = start
         source, start, window = InflatedSource(source, start), 0, b""
     head = window[start : start + 8] if start + 8 <= len(window) else source.read_at(start, 8)
     encoding = _encoding(syntax, head, bare=start == 0 and stream_start is None)
     reader = DatasetReader(source, encoding)
     reader.read(start, window)
-    frames = None
-    if reader.pixels is not None and (reader.pixels.fragments is not None or syntax is None or syntax in NATIVE):
+    pixels, frames = reader.pixels, None
+    if pixels is not None and (pixels.fragments is not None or syntax is None or syntax.native):
+        big_endian = encoding is EXPLICIT_BIG
         frames = index_frames(
-            source,
-            reader.pixels,
-            reader.dataset,
-            reader.located,
-            big_endian=encoding is EXPLICIT_BIG,
-            stream_start=stream_start,
+            source, pixels, reader.dataset, reader.located, big_endian=big_endian, stream_start=stream_start
         )
     return Instance(
-        syntax or _GUESSED[encoding], has_preamble, reader.dataset, reader.problems, reader.left_out, frames
+        syntax.uid if syntax else _GUESSED[encoding],
+        has_preamble,
+        reader.dataset,
+        reader.problems,
+        reader.left_out,
+        frames,
     )
 
 
-_GUESSED = {EXPLICIT_LITTLE: EXPLICIT_VR, EXPLICIT_BIG: EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_LITTLE: IMPLICIT_VR}
+_GUESSED = {
+    EXPLICIT_LITTLE: EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_BIG: EXPLICIT_VR_BIG_ENDIAN,
+    IMPLICIT_LITTLE: IMPLICIT_VR_LITTLE_ENDIAN,
+}
 _letters = re.compile(rb"[A-Z]{2}").fullmatch
 _meta_header = Struct("<HH2sHI").unpack_from
 
@@ -119,13 +101,13 @@ def _start(window: bytes) -> tuple[bool, int]:
     return False, 0
 
 
-def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[str | None, int]:
+def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[TransferSyntax | None, int]:
     """The transfer syntax of the file meta information (None without one) and the position behind it.
 
     Elements are taken by their group, because group lengths are missing or wrong in practice; only in front of
     a deflate stream, whose bytes may look like anything, the group length decides.
     """
-    syntax: str | None = None
+    syntax: TransferSyntax | None = None
     end = -1
     while True:
         if pos + 12 > len(window) < source.size:
@@ -133,7 +115,7 @@ def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[str | None,
         if pos + 12 > len(window):
             break
         group, number, vr, length, long_length = _meta_header(window, pos)
-        if group != 2 or (pos == end and syntax in DEFLATED):
+        if group != 2 or (pos == end and syntax is not None and syntax.deflated):
             break
         pos += 8
         if vr in (b"OB", b"UN", b"UT", b"OW", b"SQ"):
@@ -147,13 +129,14 @@ def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[str | None,
         if number == 0 and length == 4:
             end = pos + int.from_bytes(value, "little")
         elif number == 0x10:
-            syntax = value.rstrip(b"\0 ").decode("latin_1") or None
-            if syntax and syntax not in TRANSFER_SYNTAXES:
+            uid = value.rstrip(b"\0 ").decode("latin_1")
+            syntax = TRANSFER_SYNTAXES.get(uid)
+            if uid and syntax is None:
                 raise UnreadableInstance("The transfer syntax is not known to DICOM.")
     return syntax, pos
 
 
-def _encoding(syntax: str | None, head: bytes, bare: bool) -> Encoding:
+def _encoding(syntax: TransferSyntax | None, head: bytes, bare: bool) -> Encoding:
     """How the dataset is written: what the syntax says, unless the first element header contradicts it.
 
     A ``bare`` dataset (nothing in front of it) must begin like one, or every text file would be read.
@@ -168,8 +151,8 @@ def _encoding(syntax: str | None, head: bytes, bare: bool) -> Encoding:
         if not explicit:
             raise UnreadableInstance("The file does not begin like a DICOM instance.")
         return EXPLICIT_BIG
-    if len(head) == 8 and explicit is (syntax in IMPLICIT_TRANSFER_SYNTAXES):
+    if len(head) == 8 and explicit is syntax.implicit:
         return EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
-    if syntax in IMPLICIT_TRANSFER_SYNTAXES:
+    if syntax.implicit:
         return IMPLICIT_LITTLE
-    return EXPLICIT_BIG if syntax == EXPLICIT_VR_BIG_ENDIAN else EXPLICIT_LITTLE
+    return EXPLICIT_LITTLE if syntax.little_endian else EXPLICIT_BIG

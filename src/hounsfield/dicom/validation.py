@@ -12,7 +12,8 @@ from typing import Any
 
 from hounsfield.dicom.dataset_reader import Dataset, Path, Problem
 from hounsfield.dicom.dictionary import attribute, display_tag, is_private, key_of
-from hounsfield.dicom.part10 import IMPLICIT_TRANSFER_SYNTAXES, Instance
+from hounsfield.dicom.part10 import Instance
+from hounsfield.dicom.transfer_syntax import TRANSFER_SYNTAXES
 from hounsfield.dicom.value_rules import reason
 
 WARNING_IMPLICIT_VR = 45063
@@ -93,7 +94,7 @@ def validate_for_store(
     if failed or (comments and not lenient):
         return StoreVerdict(True, list(comments.values()), instance.dataset, several, None)
     warning = WARNING_ATTRIBUTES if comments else None
-    if instance.transfer_syntax in IMPLICIT_TRANSFER_SYNTAXES:
+    if TRANSFER_SYNTAXES[instance.transfer_syntax].implicit:
         warning = WARNING_IMPLICIT_VR
     return StoreVerdict(False, list(comments.values()), _without(instance.dataset, flawed), several, warning)
 

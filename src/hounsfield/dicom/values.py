@@ -173,7 +173,7 @@ def _person_name(value: str) -> dict[str, str] | None:
 
 
 def _decimal(value: str) -> float | int | str | None:
-    text = value.strip()
+    text = value.rstrip("\0").strip()
     if not DECIMAL.fullmatch(text):
         return value.rstrip(" ") or None
     number = float(text)
@@ -183,7 +183,7 @@ def _decimal(value: str) -> float | int | str | None:
 
 
 def _integer(value: str) -> int | str | None:
-    text = value.strip()
+    text = value.rstrip("\0").strip()
     if INTEGER.fullmatch(text) and fits_int32(text):
         return int(text)
     return value.rstrip(" ") or None
