@@ -158,7 +158,7 @@ class Upload:
     def memory(self) -> bytearray | None:
         """The whole content, if it is in memory; not to be changed."""
         if self._discarded:
-            # A cancelled request discards its uploads; a thread that is still about to store one must not find it empty.
+            # A cancelled request discards its uploads; a thread still about to store one must not find it empty.
             raise InternalError("An upload was used after it had been discarded.")
         return self._buffer if self._file is None else None
 
