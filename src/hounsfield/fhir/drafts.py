@@ -89,7 +89,7 @@ def conditional(literal: str) -> bool:
 def draft(resource: Any, resource_type: str, bases: tuple[str, ...]) -> Draft:
     """Check a resource, and prepare it if its references are sure to stay as they are. Raises Invalid."""
     made = Draft(validate(resource, resource_type, bases), bases)
-    if not any(literal.startswith("urn:") or conditional(literal) for literal in made.literals()):
+    if not any(literal.startswith(("urn:uuid:", "urn:oid:")) or conditional(literal) for literal in made.literals()):
         made.complete(str)
     return made
 

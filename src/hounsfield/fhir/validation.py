@@ -75,17 +75,22 @@ class _Walk:
         self.issues: list[Issue] = []
         self.checked = Checked(resource)
         self.bases = bases
-        self.trail: list[str] = [resource["resourceType"]]
+        self.trail: list[str | int] = [resource["resourceType"]]
         self.contained: set[str] = set()
         self.mentioned: set[str] = set()
         self.points_to_container: set[str] = set()
         self.inside = ""
 
-    def issue(self, code: str, sentence: str, *names: str) -> None:
-        path = ".".join([*self.trail, *names])
+    def issue(self, code: str, sentence: str, *names: str | int) -> None:
+        path = self.path(*names)
         self.issues.append(Issue(code, f"{path} {sentence}.", path))
         if len(self.issues) >= MAX_ISSUES:
             raise _TooManyIssues
+
+    def path(self, *names: str | int) -> str:
+        """The current element, or one below it, as FHIRPath."""
+        steps = [f"[{step}]" if type(step) is int else f".{step}" for step in (*self.trail, *names)]
+        return "".join(steps)[1:]
 
     def element(self, value: Any, kind: Type) -> None:
         """Check a complex element or resource."""
@@ -120,7 +125,7 @@ class _Walk:
                 self.primitives(value, child, element)
             elif sentence := element.check(child):
                 self.issue("code-invalid" if sentence is NOT_IN_VALUE_SET else "value", sentence, key)
-            elif element.kind in _REWRITABLE and child.startswith("urn:"):
+            elif element.kind in _REWRITABLE and child.startswith(("urn:uuid:", "urn:oid:")):
                 self.checked.uris.append(Reference(value, key, child, ""))
         if kind.required and (choices or seen < len(kind.required)):
             self.required(value, kind)
@@ -150,10 +155,11 @@ class _Walk:
         elif not child:
             self.issue("structure", "must not be empty", element.name)
         else:
+            self.trail += (element.name, 0)
             for place, item in enumerate(child):
-                self.trail.append(f"{element.name}[{place}]")
+                self.trail[-1] = place
                 self.one(item, element)
-                self.trail.pop()
+            del self.trail[-2:]
 
     def one(self, value: Any, element: Element) -> None:
         if element.type is None:
@@ -176,9 +182,9 @@ class _Walk:
             if value is None:
                 shadow = shadows[place] if type(shadows) is list and place < len(shadows) else None
                 if shadow is None:
-                    self.issue("structure", "must not be null", f"{element.name}[{place}]")
+                    self.issue("structure", "must not be null", element.name, place)
             elif sentence := element.check(value):
-                self.issue("value", sentence, f"{element.name}[{place}]")
+                self.issue("value", sentence, element.name, place)
 
     def unknown(self, holder: Json, key: Any, child: Any, kind: Type) -> None:
         """Check a member that is no element: resourceType, the shadow of a primitive, or a mistake."""
@@ -200,9 +206,9 @@ class _Walk:
         else:
             for place, item in enumerate(child):
                 if item is not None:
-                    self.trail.append(f"{name}[{place}]")
+                    self.trail += (name, place)
                     self.element(item, types()["Element"])
-                    self.trail.pop()
+                    del self.trail[-2:]
 
     def reference(self, holder: Json, literal: str, targets: frozenset[str]) -> None:
         """Check the form and the target type of a literal reference."""
@@ -225,7 +231,7 @@ class _Walk:
                 self.issue("value", "contradicts the type of the reference", "type")
         elif not _ABSOLUTE.fullmatch(literal):
             self.issue("value", "must be Type/id, an absolute URL, or # and a contained resource's id", "reference")
-        self.checked.references.append(Reference(holder, "reference", literal, ".".join([*self.trail, "reference"])))
+        self.checked.references.append(Reference(holder, "reference", literal, self.path("reference")))
 
     def contained_resource(self, value: Any) -> None:
         """Check a contained resource: in full if it is of a type we know, else only that nothing in it is empty."""
