@@ -1,0 +1,50 @@
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hounsfield.cli.main import main
+from tests.cli.dicomweb_server import DicomWebServer
+
+
+class Run(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Hounsfield = Callable[..., Run]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees the person's own settings, journal or proxy."""
+    for name in ("HOUNSFIELD_URL", "HOUNSFIELD_TOKEN", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def server() -> Iterator[DicomWebServer]:
+    running = DicomWebServer()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def hounsfield(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hounsfield:
+    """Runs a command in this process."""
+
+    def run(*arguments: str | Path) -> Run:
+        monkeypatch.setattr(sys, "argv", ["hounsfield", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Run(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
