@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 _numbers = itertools.count(1)
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -21,8 +22,9 @@ def uid() -> str:
     return f"1.2.826.0.1.3680043.10.999.{next(_numbers)}"
 
 
+@disable_value_validation()
 def dataset(**attributes: Any) -> Dataset:
-    """A small CT instance: one 8 × 8 16-bit frame; keywords replace attributes, None removes one."""
+    """A small CT instance: one 8 × 8 16-bit frame; keywords replace attributes, valid or not; None removes one."""
     ds = Dataset()
     ds.SOPClassUID = CT
     ds.SOPInstanceUID, ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(), uid(), uid()
@@ -41,15 +43,18 @@ def dataset(**attributes: Any) -> Dataset:
     return ds
 
 
+@disable_value_validation()
 def part10(ds: Dataset, transfer_syntax: str = ExplicitVRLittleEndian, *, preamble: bytes = b"\0" * 128) -> bytes:
     """The dataset as a DICOM file."""
     syntax = UID(transfer_syntax)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax
-    ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", CT)
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.get("SOPInstanceUID", "1.2.3")
+    ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID") or CT
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.get("SOPInstanceUID") or "1.2.3"
     buffer = io.BytesIO()
-    dcmwrite(buffer, ds, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
+    dcmwrite(
+        buffer, ds, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
+    )
     return preamble + buffer.getvalue()[128:]
 
 
