@@ -124,4 +124,6 @@ async def _chunks(archive: Archive, file: File) -> AsyncIterator[bytes]:
         return
     async with _transcodes:
         (stored,) = await archive.files.get_many([file.instance.file_key])
-        yield await asyncio.to_thread(to_explicit_little_endian, stored)
+        yield await asyncio.to_thread(
+            to_explicit_little_endian, stored, source_uid=file.instance.transfer_syntax
+        )

@@ -12,6 +12,7 @@ from hounsfield.web.app import Application, Parts
 from hounsfield.web.cast import cast_routes
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
+from hounsfield.web.openapi import openapi_route
 
 
 def create() -> ASGIApp:
@@ -31,7 +32,14 @@ def build(options: ProcessOptions) -> ASGIApp:
         "IndexDatabase": answers(archive.database.check, "The index database answers."),
         "ObjectStore": answers(archive.files.check, "The object store can be written, read and deleted from."),
     }
-    routes: list[BaseRoute] = []
+    routes: list[BaseRoute] = [
+        openapi_route(
+            title=settings.text("DicomServer:Swagger:Title"),
+            license_name=settings.text("DicomServer:Swagger:License:Name"),
+            license_url=settings.text("DicomServer:Swagger:License:Url"),
+            server_uri=settings.text("DicomServer:Swagger:ServerUri"),
+        )
+    ]
     return Application(
         Parts(
             archive=archive,
