@@ -62,7 +62,8 @@ class Problem(NamedTuple):
     """A value that breaks a full rule (store.md §3.4).
 
     ``label`` is the tag as comments show it. ``strict`` is what is wrong without leniency for null padding, ``lenient``
-    with it; None means nothing. Comments are given once a tag, so later problems of a tag repeat the first one's texts.
+    with it; None means nothing. Comments are given once a tag, so later problems of the same tag in the same top-level
+    element repeat the texts of the first.
     """
 
     key: str
@@ -104,7 +105,7 @@ class DatasetReader:
     _encodings: tuple[str, ...] = DEFAULT
     _signed: bool = False
     _localised: int = 0
-    _flaws: dict[tuple[str, bool, bool], Flaw] = field(default_factory=dict)
+    _flaws: dict[tuple[str, str, bool, bool], Flaw] = field(default_factory=dict)
 
     def read(self, start: int, window: bytes = b"", base: int = 0) -> None:
         """Reads from ``start`` to the end of the source; ``window`` are bytes already read, at ``base``.
@@ -276,7 +277,8 @@ class DatasetReader:
 
     def _problem(self, entry: Entry, flaw: Flaw, out: Dataset, path: Path) -> None:
         label = display_tag(entry.tag, self._creator(entry.tag, out))
-        flaw = self._flaws.setdefault((entry.key, flaw.lenient is None, flaw.strict is None), flaw)
+        top = path[0][0] if path else ""
+        flaw = self._flaws.setdefault((top, entry.key, flaw.lenient is None, flaw.strict is None), flaw)
         self.problems.append(Problem(entry.key, path, label, *flaw))
 
     def _creator(self, tag: int, out: Dataset) -> str | None:

@@ -87,7 +87,7 @@ class Encoding:
 
     __slots__ = (
         "elements", "endian", "entries", "explicit", "item", "length", "length_at", "localised", "sequences",
-        "short_length", "tag", "unpack",
+        "short_length", "tag", "typed", "unpack",
     )  # fmt: skip
 
     def __init__(self, explicit: bool, endian: str) -> None:
@@ -103,6 +103,7 @@ class Encoding:
         self.elements: dict[bytes, tuple[str, Element]] = {}
         self.localised: dict[tuple[bytes, tuple[str, ...]], Element] = {}
         self.sequences: dict[bytes, Element] = {}
+        self.typed: dict[tuple[int, str], Entry] = {}
 
     def learn(self, head: bytes) -> Entry:
         """The entry for header bytes not met before."""
@@ -144,8 +145,11 @@ class Encoding:
         return self._entry(tag, "US", 8, Kind.AMBIGUOUS)
 
     def typed_entry(self, tag: int, vr: str) -> Entry:
-        """The entry of an ambiguous tag once its VR is known."""
-        return self._entry(tag, vr, 8)
+        """The entry of an ambiguous tag once its VR is known; not simple, as its values must not be remembered."""
+        if (tag, vr) not in self.typed:
+            self.typed[tag, vr] = entry = self._entry(tag, vr, 8)
+            entry.simple = False
+        return self.typed[tag, vr]
 
     def _entry(self, tag: int, vr: str, header: int, kind: Kind = Kind.VALUE) -> Entry:
         if tag & 0xFFFF == 0 or tag >> 16 == 2:
