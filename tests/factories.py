@@ -49,13 +49,17 @@ def part10(ds: Dataset, transfer_syntax: str = ExplicitVRLittleEndian, *, preamb
     syntax = UID(transfer_syntax)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = syntax
-    ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID") or CT
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.get("SOPInstanceUID") or "1.2.3"
+    ds.file_meta.MediaStorageSOPClassUID = _uid_or(ds.get("SOPClassUID"), CT)
+    ds.file_meta.MediaStorageSOPInstanceUID = _uid_or(ds.get("SOPInstanceUID"), "1.2.3")
     buffer = io.BytesIO()
     dcmwrite(
         buffer, ds, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
     )
     return preamble + buffer.getvalue()[128:]
+
+
+def _uid_or(value: Any, default: str) -> UID:
+    return UID(value if isinstance(value, str) and value else default)
 
 
 def instance(transfer_syntax: str = ExplicitVRLittleEndian, **attributes: Any) -> bytes:
