@@ -59,7 +59,10 @@ def open_cloud(scheme: str, container: str, prefix: str, options: StoreOptions) 
                 return CloudStore(_google(container, prefix))
     except BaseError:
         # The text could hold a credential.
-        raise SettingsError("ObjectStore:Url and its companions do not make a usable address.") from None
+        raise SettingsError(
+            "ObjectStore:Url and its companions make no usable address: "
+            "the account, its key or the endpoint is missing or malformed."
+        ) from None
 
 
 class CloudStore:

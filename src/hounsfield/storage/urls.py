@@ -31,6 +31,6 @@ def open_store(url: str, options: StoreOptions, default_directory: Path) -> Obje
 
 
 def _directory(parts: SplitResult) -> Path:
-    if parts.netloc not in ("", "localhost") or not parts.path.strip("/"):
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/") or parts.path == "/":
         raise SettingsError("ObjectStore:Url: a file address is written with three slashes, file:///path/of/directory.")
     return Path(unquote(parts.path))
