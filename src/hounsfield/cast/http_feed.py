@@ -1,0 +1,138 @@
+"""The change feed of a DICOM server over HTTP: v1 of the reference's API (change-feed.md; dicom-cast.md §2)."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import msgspec
+
+from hounsfield.cast.feed import (
+    DEFAULT_PARTITION,
+    Action,
+    FeedEntry,
+    FeedPage,
+    FeedUnavailable,
+    FeedUnreadable,
+    State,
+)
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
+"""Pauses after 5xx, 408 and lost connections, the reference's."""
+TIMEOUT_SECONDS = 100.0
+"""The default of the reference's HTTP client."""
+_ACTIONS = {action.value.lower(): action for action in Action}
+_STATES = {state.value.lower(): state for state in State}
+
+
+class HttpFeedReader:
+    """See :class:`~hounsfield.cast.feed.FeedReader`. ``endpoint`` is the DICOM server's root, without a version."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        ignore_json_parsing_errors: bool = False,
+        retry_seconds: tuple[float, ...] = RETRY_SECONDS,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        self._url = f"{endpoint.rstrip('/')}/v1/changefeed"
+        self._ignore = ignore_json_parsing_errors
+        self._retry_seconds = retry_seconds
+        self._client = httpx.AsyncClient(timeout=timeout, headers={"Accept": "application/json"})
+
+    async def latest(self) -> int:
+        body = await self._get(f"{self._url}/latest", {"includeMetadata": "false"})
+        if body is None:
+            return 0
+        try:
+            sequence = msgspec.json.decode(body)["sequence"]
+            if isinstance(sequence, int) and sequence >= 0:
+                return sequence
+        except (ValueError, TypeError, KeyError):
+            pass
+        raise FeedUnreadable("The newest change feed entry of the DICOM server has no sequence.")
+
+    async def page(self, after: int, limit: int) -> FeedPage:
+        try:
+            entries = await self._window(after, limit)
+        except FeedUnreadable:
+            if not self._ignore:
+                raise
+            entries = []
+            for offset in range(after, after + limit):
+                try:
+                    entries += await self._window(offset, 1)
+                except FeedUnreadable:
+                    logger.warning("Change feed entry %d is not readable and is skipped.", offset + 1)
+        return FeedPage(entries, after + limit)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _window(self, offset: int, limit: int) -> list[FeedEntry]:
+        parameters = {"offset": str(offset), "limit": str(limit), "includeMetadata": "true"}
+        body = await self._get(self._url, parameters)
+        try:
+            found = [] if body is None else msgspec.json.decode(body, type=list[dict[str, Any]])
+            return [parse_entry(entry) for entry in found]
+        except (ValueError, RecursionError) as error:
+            # Neither parser's message may be shown: it can quote the document.
+            raise FeedUnreadable(
+                f"The change feed of the DICOM server from {offset + 1} to {offset + limit} is not valid DICOM JSON."
+            ) from error
+
+    async def _get(self, url: str, parameters: Mapping[str, str]) -> bytes | None:
+        """The body of a 200, None for a 204. Raises FeedUnavailable."""
+        for pause in (*self._retry_seconds, None):
+            try:
+                response = await self._client.get(url, params=parameters)
+            except httpx.TransportError as error:
+                problem = f"The DICOM server does not answer ({type(error).__name__})."
+            except httpx.HTTPError as error:
+                raise FeedUnavailable(f"The DICOM server cannot be asked ({type(error).__name__}).") from error
+            else:
+                if response.status_code == 200:
+                    return response.content
+                if response.status_code == 204:
+                    return None
+                problem = f"The DICOM server answered with status {response.status_code}."
+                if response.status_code < 500 and response.status_code != 408:
+                    raise FeedUnavailable(problem)
+            if pause is not None:
+                await asyncio.sleep(pause)
+        raise FeedUnavailable(problem)
+
+
+def parse_entry(entry: Mapping[str, Any]) -> FeedEntry:
+    """One entry as the API spells it. Raises ValueError for anything that is none."""
+    sequence = entry.get("sequence")
+    uids = [entry.get(name) for name in ("studyInstanceUid", "seriesInstanceUid", "sopInstanceUid")]
+    action = _ACTIONS.get(str(entry.get("action")).lower())
+    state = _STATES.get(str(entry.get("state")).lower())
+    metadata = entry.get("metadata")
+    study_uid, series_uid, sop_uid = (uid if isinstance(uid, str) else None for uid in uids)
+    if not isinstance(sequence, int) or not study_uid or not series_uid or not sop_uid or not action or not state:
+        raise ValueError("not a change feed entry")
+    if metadata is not None:
+        check_dataset(metadata)
+    partition = str(entry.get("partitionName") or DEFAULT_PARTITION)
+    return FeedEntry(sequence, study_uid, series_uid, sop_uid, action, state, partition, metadata)
+
+
+def check_dataset(dataset: object) -> None:
+    """Raises ValueError unless ``dataset`` has the form of DICOM JSON (PS3.18 F.2): tags, each with a VR."""
+    if not isinstance(dataset, Mapping):
+        raise ValueError("not a dataset")
+    for tag, element in dataset.items():
+        if not isinstance(element, Mapping) or len(tag) != 8 or int(tag, 16) < 0:
+            raise ValueError("not a DICOM JSON attribute")
+        vr = element.get("vr")
+        if not isinstance(vr, str) or len(vr) != 2 or not isinstance(element.get("Value", []), list):
+            raise ValueError("not a DICOM JSON attribute")
+        if vr == "SQ":
+            for item in element.get("Value", []):
+                check_dataset({} if item is None else item)

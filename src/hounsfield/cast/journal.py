@@ -1,0 +1,111 @@
+"""What the worker tells the world while it works: position, current entry, state, newest failure, error rows."""
+
+from collections.abc import Sequence
+
+from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain
+from hounsfield.cast.feed import FeedEntry
+from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome, now
+from hounsfield.cast.step import Step, Upsert
+
+
+def refusal_row(step: Step | FeedEntry, error: EntryRefused) -> ErrorRow:
+    """The row of an entry that was skipped; one row for an entry, however often a crash repeats it."""
+    return ErrorRow(error.table, step, error.name, error.message, once=str(step.sequence))
+
+
+def invalid_rows(step: Step) -> list[ErrorRow]:
+    """The rows of values an entry was written without: once per sequence and tag."""
+    if not isinstance(step, Upsert):
+        return []
+    return [
+        ErrorRow(error.table, step, error.name, error.message, once=f"{step.sequence} {error.public}")
+        for error in step.invalid
+    ]
+
+
+class Journal:
+    """One worker's diary in the tables of cast. Not shared between event loops."""
+
+    def __init__(self, state: CastState, fhir_endpoint: str, dicom_web_endpoint: str) -> None:
+        self._state = state
+        self._endpoints = (fhir_endpoint, dicom_web_endpoint)
+        self._entries: Sequence[Step | FeedEntry] = ()
+        self._next = 0
+        self._finished: set[int] = set()
+        self._waiting: dict[int, Attempt] = {}
+        self._position = 0
+        self._resting = "idle"
+        self._last_error: LastError | None = None
+
+    async def begin(self, entries: Sequence[FeedEntry], position: int) -> None:
+        """A page is going to be worked off; ``position`` is where the feed stands before it."""
+        self._entries, self._next, self._position = entries, 0, position
+        self._finished.clear()
+        self._waiting.clear()
+        await self._state.report(self._activity())
+
+    async def finished(self, steps: Sequence[Step | FeedEntry], outcome: Outcome, *, synced: bool) -> None:
+        """Entries are written or filed; the position passes them as soon as it has passed all before them."""
+        self._finished.update(step.sequence for step in steps)
+        while self._next < len(self._entries) and self._entries[self._next].sequence in self._finished:
+            self._position = self._entries[self._next].sequence
+            self._next += 1
+        if synced:
+            self._last_error = None
+        await self._state.save(self._position, outcome, self._activity())
+
+    async def end(self, position: int) -> None:
+        """All entries of the page are finished, and there are no others up to ``position``."""
+        self._entries = ()
+        if position != self._position:
+            self._position = position
+            await self._state.save(position, Outcome(), self._activity())
+
+    def failed(self, name: str, public: str) -> None:
+        """Something went wrong that is filed elsewhere."""
+        self._last_error = LastError(name, public, now())
+
+    async def retrying(self, step: Step, number: int, delay: float, error: TryAgain) -> None:
+        """``step`` (the first of its run) failed for the ``number``-th time and waits ``delay`` seconds."""
+        self.failed(error.name, error.public)
+        self._waiting[step.sequence] = _attempt(step, number + 1, now() + int(delay * 1_000_000))
+        row = ErrorRow(Table.TRANSIENT_RETRY, step, error.name, error.message, retry_number=number)
+        await self._state.retrying(row, self._activity())
+
+    def resumed(self, step: Step) -> None:
+        """``step`` waits no longer."""
+        self._waiting.pop(step.sequence, None)
+
+    async def unavailable(self, error: TryAgain) -> None:
+        """The FHIR server does not answer, before any entry was tried."""
+        self.failed(error.name, error.public)
+        await self.rest("retrying")
+
+    async def faulted(self, error: Faulted) -> None:
+        """Nothing goes on until somebody changes something."""
+        self.failed(error.name, error.message)
+        await self.rest("faulted")
+
+    async def rest(self, state: str) -> None:
+        """No entry is being worked on."""
+        self._entries, self._resting = (), state
+        self._waiting.clear()
+        await self._state.report(self._activity())
+
+    async def beat(self) -> None:
+        """Say that the worker lives."""
+        await self._state.report(self._activity())
+
+    def _activity(self) -> Activity:
+        current, state = None, self._resting
+        if self._entries:
+            state = "retrying" if self._waiting else "running"
+            if self._waiting:
+                current = self._waiting[min(self._waiting)]
+            elif self._next < len(self._entries):
+                current = _attempt(self._entries[self._next])
+        return Activity(state, *self._endpoints, current, self._last_error)
+
+
+def _attempt(step: Step | FeedEntry, number: int = 1, next_date: int | None = None) -> Attempt:
+    return Attempt(step.sequence, step.study_uid, step.series_uid, step.sop_uid, number, next_date)

@@ -1,0 +1,292 @@
+"""What cast remembers: its position, error rows, and what the worker is doing, for other processes to read (§5)."""
+
+import base64
+import binascii
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hounsfield.cast.failure import Table, exception_text
+from hounsfield.cast.feed import FeedEntry
+from hounsfield.cast.step import Step
+from hounsfield.cast.transaction import StudyValuesOfInstance
+from hounsfield.database.engine import Database, Row, Transaction, Value
+
+STALE_SECONDS = 20.0
+"""A worker that has not said anything for so long is gone; it speaks every few seconds, whatever it waits for."""
+MAX_SEQUENCE = 2**63 - 1
+
+
+def now() -> int:
+    """Microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class InvalidToken(ValueError):
+    """A continuation token that was not made here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The entry being worked on. ``next_date`` (microseconds) is set while it waits to be tried again."""
+
+    sequence: int
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    number: int = 1
+    next_date: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The newest failure, without tag values."""
+
+    type: str
+    message: str
+    date: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a worker is doing: state, endpoints, current entry, newest failure."""
+
+    state: str
+    fhir_endpoint: str
+    dicom_web_endpoint: str
+    current: Attempt | None = None
+    last_error: LastError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """A row for an error table. ``once`` makes it the same row when a crash lets it be written again."""
+
+    table: Table
+    step: Step | FeedEntry
+    name: str
+    message: str
+    retry_number: int | None = None
+    once: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredError:
+    """A row as it is in its table. ``timestamp`` in microseconds since 1970 UTC."""
+
+    partition_key: str
+    row_key: str
+    timestamp: int
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    sequence: int
+    exception: str
+    retry_number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run leaves behind besides FHIR: error rows and known study values, with those there were before."""
+
+    errors: Sequence[ErrorRow] = ()
+    study_uid: str = ""
+    updated: Mapping[str, StudyValuesOfInstance] = field(default_factory=dict)
+    updated_before: Mapping[str, StudyValuesOfInstance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it in one snapshot; ``activity`` is None if no worker ever ran."""
+
+    activity: Activity | None
+    is_alive: bool
+    synced_sequence: int
+    synced_date: int | None
+    error_counts: dict[Table, int]
+
+
+Unit = Callable[[Transaction], Awaitable[None]]
+
+
+class CastState:
+    """The tables of cast in one database. Every method raises StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def position(self) -> int:
+        """Sequence of the last entry dealt with; 0 only if nothing was ever saved (D15)."""
+        row = await self._database.fetch_one("SELECT synced_sequence FROM cast_state WHERE id = 1", quick=True)
+        return 0 if row is None else int(row[0])
+
+    async def updated_instances(self, study_uid: str) -> dict[str, StudyValuesOfInstance]:
+        """What is known of the study values of a study's instances, by SOP Instance UID; usually nothing."""
+        rows = await self._database.fetch(
+            "SELECT sop_uid, accession_number, study_description FROM cast_updated_instance WHERE study_uid = ?",
+            study_uid,
+            quick=True,
+        )
+        return {sop_uid: StudyValuesOfInstance(accession, description) for sop_uid, accession, description in rows}
+
+    async def save(self, position: int, outcome: Outcome, activity: Activity) -> None:
+        """Record a finished run, how far the feed is dealt with, and what comes next, in one transaction."""
+        moment = now()
+
+        async def unit(tx: Transaction) -> None:
+            for error in outcome.errors:
+                await _insert_error(tx, error, moment)
+            await _save_updated(tx, outcome)
+            await tx.execute(
+                "INSERT INTO cast_state (id, synced_sequence, synced_date) VALUES (1, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET synced_sequence = excluded.synced_sequence, "
+                "synced_date = excluded.synced_date WHERE cast_state.synced_sequence < excluded.synced_sequence",
+                position,
+                moment,
+            )
+            await _save_activity(tx, activity, moment)
+
+        await self._database.write(unit)
+
+    async def retrying(self, error: ErrorRow, activity: Activity) -> None:
+        """Record that an entry will be tried again."""
+        moment = now()
+
+        async def unit(tx: Transaction) -> None:
+            await _insert_error(tx, error, moment)
+            await _save_activity(tx, activity, moment)
+
+        await self._database.write(unit)
+
+    async def report(self, activity: Activity) -> None:
+        """Say what the worker is doing, and that it lives."""
+        moment = now()
+
+        async def unit(tx: Transaction) -> None:
+            await _save_activity(tx, activity, moment)
+
+        await self._database.write(unit)
+
+    async def status(self) -> Status:
+        """What other processes may know."""
+
+        async def unit(tx: Transaction) -> tuple[Row | None, Row | None, list[Row]]:
+            return (
+                await tx.fetch_one(
+                    "SELECT state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat "
+                    "FROM cast_status WHERE id = 1"
+                ),
+                await tx.fetch_one("SELECT synced_sequence, synced_date FROM cast_state WHERE id = 1"),
+                await tx.fetch("SELECT table_name, count(*) FROM cast_error GROUP BY table_name"),
+            )
+
+        said, synced, counts = await self._database.read(unit)
+        activity = None
+        if said is not None:
+            current = msgspec.json.decode(said[3], type=Attempt) if said[3] else None
+            last_error = msgspec.json.decode(said[4], type=LastError) if said[4] else None
+            activity = Activity(said[0], said[1], said[2], current, last_error)
+        return Status(
+            activity=activity,
+            is_alive=said is not None and said[5] >= now() - STALE_SECONDS * 1_000_000,
+            synced_sequence=0 if synced is None else synced[0],
+            synced_date=None if synced is None else synced[1],
+            error_counts=dict.fromkeys(Table, 0) | {Table(name): int(count) for name, count in counts},
+        )
+
+    async def errors(self, table: Table, limit: int, token: str | None) -> tuple[list[StoredError], str | None]:
+        """A page of a table, highest sequence first, then newest; and the token of the next page, None at the end.
+
+        Raises InvalidToken for a token that is none of ours.
+        """
+        values: list[Value] = [table.value]
+        after = ""
+        if token is not None:
+            after = "AND (sequence, timestamp, row_key) < (?, ?, ?) "
+            values += _parse_token(token)
+        rows = await self._database.fetch(
+            "SELECT partition_key, row_key, timestamp, study_uid, series_uid, instance_uid, sequence, exception, "
+            f"retry_number FROM cast_error WHERE table_name = ? {after}"
+            "ORDER BY sequence DESC, timestamp DESC, row_key DESC LIMIT ?",
+            *values,
+            limit + 1,
+        )
+        found = [StoredError(*row) for row in rows[:limit]]
+        return found, _token(found[-1]) if len(rows) > limit else None
+
+
+async def _insert_error(tx: Transaction, error: ErrorRow, moment: int) -> None:
+    await tx.execute(
+        "INSERT INTO cast_error (row_key, table_name, partition_key, timestamp, study_uid, series_uid, instance_uid, "
+        "sequence, exception, retry_number, once) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (table_name, once) DO NOTHING",
+        str(uuid.uuid4()),
+        error.table.value,
+        error.name,
+        moment,
+        error.step.study_uid,
+        error.step.series_uid,
+        error.step.sop_uid,
+        error.step.sequence,
+        exception_text(error.name, error.message),
+        error.retry_number,
+        error.once,
+    )
+
+
+async def _save_updated(tx: Transaction, outcome: Outcome) -> None:
+    for sop_uid, values in outcome.updated.items():
+        if outcome.updated_before.get(sop_uid) != values:
+            await tx.execute(
+                "INSERT INTO cast_updated_instance (study_uid, sop_uid, accession_number, study_description) "
+                "VALUES (?, ?, ?, ?) ON CONFLICT (study_uid, sop_uid) DO UPDATE SET "
+                "accession_number = excluded.accession_number, study_description = excluded.study_description",
+                outcome.study_uid,
+                sop_uid,
+                values.accession_number,
+                values.description,
+            )
+    for sop_uid in outcome.updated_before.keys() - outcome.updated.keys():
+        await tx.execute(
+            "DELETE FROM cast_updated_instance WHERE study_uid = ? AND sop_uid = ?", outcome.study_uid, sop_uid
+        )
+
+
+async def _save_activity(tx: Transaction, activity: Activity, moment: int) -> None:
+    await tx.execute(
+        "INSERT INTO cast_status (id, state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat) "
+        "VALUES (1, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
+        "fhir_endpoint = excluded.fhir_endpoint, dicom_web_endpoint = excluded.dicom_web_endpoint, "
+        "current_entry = excluded.current_entry, last_error = excluded.last_error, heartbeat = excluded.heartbeat",
+        activity.state,
+        activity.fhir_endpoint,
+        activity.dicom_web_endpoint,
+        _text(activity.current),
+        _text(activity.last_error),
+        moment,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _token(row: StoredError) -> str:
+    parts = (row.sequence, row.timestamp, row.row_key)
+    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode()
+
+
+def _parse_token(token: str) -> tuple[int, int, str]:
+    try:
+        sequence, moment, row_key = msgspec.json.decode(
+            base64.urlsafe_b64decode(token), type=tuple[int, int, uuid.UUID]
+        )
+        if not (0 <= sequence <= MAX_SEQUENCE and 0 <= moment <= MAX_SEQUENCE):
+            raise ValueError("out of range")
+        return sequence, moment, str(row_key)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidToken("The continuation token is not one of ours.") from error

@@ -1,0 +1,322 @@
+"""One run against what FHIR holds: the transaction bundle that writes it, and how its answer is judged (§4.2).
+
+Pure. The steps are applied in feed order to copies of what was found; what differs in the end becomes entries, so a
+run leaves FHIR as its entries one by one would.
+"""
+
+import re
+import uuid
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hounsfield.cast import endpoint, observation, patient
+from hounsfield.cast.failure import EntryRefused, conflict, fhir_refusal
+from hounsfield.cast.imaging_study import StudyDraft
+from hounsfield.cast.options import CastOptions
+from hounsfield.cast.reference import (
+    Parameters,
+    etag,
+    identifier_parameter,
+    local_reference,
+    query,
+    refers_to,
+    study_identifier,
+)
+from hounsfield.cast.step import Run, Step, Upsert
+from hounsfield.fhir.target import Resource
+
+MAX_OBSERVATIONS = 5
+"""More new or changed Observations than this go into transactions of their own: some servers cap a transaction."""
+_STATUS = re.compile(r"([0-9]{3})(?: .*)?", re.DOTALL)
+_GONE = ("404", "410")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyValuesOfInstance:
+    """The values of an instance that live in the study and that an Update can replace (§4.3)."""
+
+    accession_number: str | None
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What FHIR holds now for a run. ``updated`` tells the study values of instances known from earlier Updates."""
+
+    patient: Resource | None = None
+    endpoint: Resource | None = None
+    study: Resource | None = None
+    observations: list[Resource] = field(default_factory=list)
+    updated: Mapping[str, StudyValuesOfInstance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One bundle entry, and what its answer has to be checked for."""
+
+    entry: Resource
+    resource_type: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to send (nothing if FHIR is as it should be) and what cannot be sent.
+
+    ``is_last`` is False if the run needs another plan after this one is written. ``updated`` is what is known of the
+    instances' study values afterwards.
+    """
+
+    written: list[Written]
+    refused: list[tuple[Step, EntryRefused]]
+    is_last: bool
+    updated: dict[str, StudyValuesOfInstance]
+
+    @property
+    def bundle(self) -> Resource:
+        """The transaction."""
+        return {
+            "resourceType": "Bundle",
+            "type": "transaction",
+            "entry": [written.entry for written in self.written],
+        }
+
+    @property
+    def creates_endpoint(self) -> bool:
+        """Whether the transaction makes the Endpoint."""
+        return any(written.resource_type == "Endpoint" for written in self.written)
+
+
+def patient_search(run: Run) -> Parameters | None:
+    """How the Patient of a run is found; None if it needs none."""
+    identity = run.patient
+    return None if identity is None else [identifier_parameter(identity.system, identity.value)]
+
+
+def study_search(study_uid: str) -> Parameters:
+    """How ImagingStudy, and the Observations of a study, are found."""
+    identifier = study_identifier(study_uid)
+    return [identifier_parameter(identifier["system"], identifier["value"])]
+
+
+def needs_observations(run: Run) -> bool:
+    """Whether the Observations that exist matter to a run."""
+    return any(not isinstance(step, Upsert) or step.is_update or step.observations for step in run.steps)
+
+
+def plan(run: Run, found: Found, options: CastOptions) -> Plan:
+    """Decide what a run changes. Raises EntryRefused if something found makes the whole run impossible."""
+    return _Planner(run, found, options).plan()
+
+
+class _Planner:
+    """The drafts of one run."""
+
+    def __init__(self, run: Run, found: Found, options: CastOptions) -> None:
+        self._run = run
+        self._found = found
+        self._options = options
+        self._study = StudyDraft(_copy(found.study), run.study_uid, options.root_url)
+        self._patient = _copy(found.patient)
+        self._patient_name = _name(found.patient)
+        self._endpoint_name = _name(found.endpoint)
+        self._study_name = _name(found.study)
+        if found.endpoint is not None:
+            endpoint.check(found.endpoint, options.root_url)
+        self._observations = {_key(resource): _copy(resource) for resource in found.observations}
+        self._updated = dict(found.updated)
+        self._refused: list[tuple[Step, EntryRefused]] = []
+
+    def plan(self) -> Plan:
+        upserted = updated = False
+        for step in self._run.steps:
+            if not isinstance(step, Upsert):
+                self._remove(step)
+                continue
+            try:
+                self._upsert(step)
+                upserted = True
+                updated = updated or step.is_update
+            except EntryRefused as error:
+                self._refused.append((step, error))
+        if updated:
+            self._drop_replaced_values()
+        core = self._core(with_endpoint=upserted)
+        observations = self._observation_entries()
+        is_last = True
+        if sum(written.method != "DELETE" for written in observations) > MAX_OBSERVATIONS:
+            is_last = False
+            removals = [written for written in observations if written.method == "DELETE"]
+            changes = [written for written in observations if written.method != "DELETE"]
+            # The study must exist before its Observations follow; whatever goes, goes with the study.
+            observations = removals if core else changes[:MAX_OBSERVATIONS]
+        written = [*core, *observations]
+        written.sort(key=lambda one: one.resource_type)
+        return Plan(written, self._refused, is_last, self._updated)
+
+    def _upsert(self, step: Upsert) -> None:
+        self._study.upsert(
+            step.series_uid,
+            step.sop_uid,
+            step.image,
+            subject=self._patient_name,
+            endpoint=self._endpoint_name,
+        )
+        if step.is_update:
+            self._study.set_subject(self._patient_name)
+        if self._patient is None:
+            self._patient = patient.create(step.patient)
+        else:
+            patient.merge(self._patient, step.patient)
+        if step.is_update or self._updated:
+            self._updated[step.sop_uid] = StudyValuesOfInstance(
+                step.image.accession_number, step.image.study_description
+            )
+        self._upsert_observations(step)
+
+    def _upsert_observations(self, step: Upsert) -> None:
+        if not self._options.generate_observations:
+            return
+        if step.is_update:
+            for existing in self._observations.values():
+                if existing and observation.is_from_dose_report(existing):
+                    _refer(existing, "subject", self._patient_name)
+        wanted = {_key(resource): resource for resource in step.observations}
+        if step.is_update or wanted:
+            self._drop_observations(step.sop_uid, keep=wanted.keys())
+        for key, resource in wanted.items():
+            draft = self._observations.get(key) or {}
+            draft.update(resource)
+            _refer(draft, "subject", self._patient_name)
+            if observation.is_summary(resource):
+                parts = draft.setdefault("partOf", [])
+                if not any(refers_to(part, self._study_name) for part in parts):
+                    parts.append({"reference": self._study_name})
+            self._observations[key] = draft
+
+    def _remove(self, step: Step) -> None:
+        existed = self._study.resource is not None
+        self._study.remove(step.series_uid, step.sop_uid)
+        self._updated.pop(step.sop_uid, None)
+        self._drop_observations(step.sop_uid)
+        if existed and self._study.resource is None:
+            self._observations = dict.fromkeys(self._observations)
+
+    def _drop_observations(self, sop_uid: str, keep: Container[str] = ()) -> None:
+        for key in self._observations:
+            if observation.is_of(key, sop_uid) and key not in keep:
+                self._observations[key] = None
+
+    def _drop_replaced_values(self) -> None:
+        """Values that only replaced versions had; not while an instance's values are unknown to us."""
+        instances = self._study.instance_uids()
+        if instances <= self._updated.keys():
+            known = [self._updated[sop_uid] for sop_uid in instances]
+            self._study.keep_only(
+                {one.accession_number for one in known if one.accession_number},
+                {one.description for one in known if one.description},
+            )
+
+    def _core(self, *, with_endpoint: bool) -> list[Written]:
+        entries = []
+        if with_endpoint and self._found.endpoint is None:
+            search = endpoint.search(self._options.root_url)
+            entries.append(_create(endpoint.create(self._options.root_url), self._endpoint_name, search))
+        if self._study.resource is None:
+            if self._found.study is not None:
+                entries.append(_delete(self._found.study))
+        elif self._found.study is None:
+            entries.append(_create(self._study.resource, self._study_name, study_search(self._run.study_uid)))
+        elif self._study.resource != self._found.study:
+            entries.append(_update(self._found.study, self._study.resource))
+        if self._patient is not None:
+            if self._found.patient is None:
+                search = patient_search(self._run) or []
+                entries.append(_create(self._patient, self._patient_name, search))
+            elif self._patient != self._found.patient:
+                entries.append(_update(self._found.patient, self._patient))
+        return entries
+
+    def _observation_entries(self) -> list[Written]:
+        before = {_key(resource): resource for resource in self._found.observations}
+        entries = []
+        for key, resource in self._observations.items():
+            old = before.get(key)
+            if resource is None:
+                if old is not None:
+                    entries.append(_delete(old))
+            elif old is None:
+                search = [identifier_parameter(observation.KEY_SYSTEM, key)]
+                entries.append(_create(resource, _new_name(), search))
+            elif resource != old:
+                entries.append(_update(old, resource))
+        return entries
+
+
+def check(plan_: Plan, answer: Resource) -> None:
+    """Judge the answer to a plan's bundle.
+
+    Raises EntryRefused (InvalidFhirResponseException) for an answer that does not fit the request, TryAgain when
+    something we meant to create exists meanwhile.
+    """
+    entries = answer.get("entry", [])
+    if answer.get("resourceType") != "Bundle" or not isinstance(entries, list):
+        raise _invalid_answer("The response bundle is missing.")
+    if len(entries) != len(plan_.written):
+        raise _invalid_answer("The number of bundle entries in the response does not match the request.")
+    for index, (written, entry) in enumerate(zip(plan_.written, entries, strict=True)):
+        response = entry.get("response") if isinstance(entry, dict) else None
+        status = response.get("status") if isinstance(response, dict) else None
+        found = _STATUS.fullmatch(status) if isinstance(status, str) else None
+        if found is None:
+            raise _invalid_answer(f"The response status for bundle entry at index '{index}' is missing or malformed.")
+        code = found[1]
+        if not code.startswith("2") and not (written.method == "DELETE" and code in _GONE):
+            raise _invalid_answer(f"The transaction succeeded, but the status of bundle entry '{index}' is {code}.")
+        if written.method == "POST" and code == "200" and written.resource_type != "Endpoint":
+            raise conflict(f"Another {written.resource_type} was created meanwhile.")
+
+
+def _invalid_answer(message: str) -> EntryRefused:
+    return fhir_refusal("InvalidFhirResponseException", message)
+
+
+def _copy(resource: Resource | None) -> Resource | None:
+    return None if resource is None else msgspec.json.decode(msgspec.json.encode(resource))
+
+
+def _key(resource: Resource) -> str:
+    """What tells Observations apart here: cast's key, or for others where they are in FHIR (never a key's shape)."""
+    return observation.key(resource) or local_reference(resource)
+
+
+def _name(found: Resource | None) -> str:
+    return _new_name() if found is None else local_reference(found)
+
+
+def _new_name() -> str:
+    return f"urn:uuid:{uuid.uuid4()}"
+
+
+def _refer(resource: Resource, element: str, target: str) -> None:
+    if not refers_to(resource.get(element), target):
+        resource[element] = {"reference": target}
+
+
+def _create(resource: Resource, name: str, search: Parameters) -> Written:
+    resource_type = resource["resourceType"]
+    request = {"method": "POST", "url": resource_type, "ifNoneExist": query(search)}
+    return Written({"fullUrl": name, "resource": resource, "request": request}, resource_type, "POST")
+
+
+def _update(found: Resource, resource: Resource) -> Written:
+    name = local_reference(found)
+    request = {"method": "PUT", "url": name, "ifMatch": etag(found)}
+    return Written({"fullUrl": name, "resource": resource, "request": request}, found["resourceType"], "PUT")
+
+
+def _delete(found: Resource) -> Written:
+    request = {"method": "DELETE", "url": local_reference(found), "ifMatch": etag(found)}
+    return Written({"request": request}, found["resourceType"], "DELETE")

@@ -1,0 +1,187 @@
+"""The loop: one worker among all processes of a database polls the feed and works off what is new (§2, §3)."""
+
+import asyncio
+import logging
+import secrets
+from contextlib import suppress
+from datetime import timedelta
+
+from hounsfield.cast.failure import Faulted, TryAgain
+from hounsfield.cast.feed import FeedReader, FeedUnavailable
+from hounsfield.cast.journal import Journal
+from hounsfield.cast.options import CastOptions
+from hounsfield.cast.retry import of_search
+from hounsfield.cast.state import CastState
+from hounsfield.cast.synchroniser import LeaseLost, Synchroniser
+from hounsfield.database import leases
+from hounsfield.database.engine import Database
+from hounsfield.errors import StoreUnavailable
+from hounsfield.fhir.target import FhirError, FhirTarget, Resource
+
+logger = logging.getLogger(__name__)
+
+LEASE = "cast"
+LEASE_SECONDS = 15.0
+"""How long a dead worker's place stays taken: a crash delays casting by at most this."""
+BEAT_SECONDS = 4.0
+"""How often the lease is renewed and the status refreshed; three chances before either is stale."""
+FHIR_VERSIONS = ("4.0.0", "4.0.1")
+_LONGEST_FAULT = timedelta(seconds=60)
+_SHORTEST_FAULT = timedelta(seconds=1)
+
+
+def check_capability(statement: Resource) -> None:
+    """Raises Faulted unless the server speaks R4 and takes transactions (dicom-cast.md §7.1)."""
+    if statement.get("fhirVersion") not in FHIR_VERSIONS:
+        raise Faulted(
+            "InvalidFhirServerException",
+            f"The FHIR server's version is not supported; it must be one of {', '.join(FHIR_VERSIONS)}.",
+        )
+    for rest in statement.get("rest", []):
+        if any(interaction.get("code") == "transaction" for interaction in rest.get("interaction", [])):
+            return
+    raise Faulted("InvalidFhirServerException", "The FHIR server does not support transactions.")
+
+
+class CastWorker:
+    """Keeps ``target`` true to ``feed``; its position, errors and status are in ``database``."""
+
+    def __init__(self, feed: FeedReader, target: FhirTarget, database: Database, options: CastOptions) -> None:
+        self._feed = feed
+        self._target = target
+        self._database = database
+        self._options = options
+        self._owner = secrets.token_hex(8)
+        self._state = CastState(database)
+        self._journal = Journal(self._state, target.endpoint, options.root_url)
+        self._synchroniser = Synchroniser(target, self._state, self._journal, options, self._guard)
+        self._lease_end = 0.0
+        self._is_fit = False
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Hint that the feed has grown: do not wait for the end of the poll interval."""
+        self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set. Never raises but for cancellation; does not close feed and target."""
+        while not stop.is_set():
+            try:
+                if await self._acquire():
+                    await self._work(stop)
+            except LeaseLost:
+                logger.warning("Another process has taken over casting.")
+            except Exception as error:
+                logger.error("Casting starts again after an error: %s", type(error).__name__)
+            await _wait(stop, BEAT_SECONDS)
+        with suppress(Exception):
+            await leases.release(self._database, LEASE, self._owner)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        """Be the active worker until told to stop or somebody else is. Raises LeaseLost, or what the database does."""
+        self._is_fit = False
+        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._passes())]
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*tasks, stopped):
+                task.cancel()
+            results = await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        await self._journal.rest("stopped")
+
+    async def _acquire(self) -> bool:
+        """Take or renew the lease. Its end is counted from before the request, so never too late."""
+        begun = asyncio.get_running_loop().time()
+        if not await leases.acquire(self._database, LEASE, self._owner, LEASE_SECONDS):
+            return False
+        self._lease_end = begun + LEASE_SECONDS
+        return True
+
+    def _guard(self) -> None:
+        if asyncio.get_running_loop().time() >= self._lease_end:
+            raise LeaseLost
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            if not await self._acquire():
+                raise LeaseLost
+            await self._journal.beat()
+
+    async def _passes(self) -> None:
+        """Pass after pass. What goes wrong with feed or FHIR server is reported, then tried again (D12)."""
+        while True:
+            pause = self._options.poll_interval
+            try:
+                if not self._is_fit:
+                    await self._check_target()
+                await self._pass()
+                await self._journal.rest("idle")
+            except TryAgain as error:
+                await self._journal.unavailable(error)
+                pause = timedelta(seconds=self._options.retry_timing.probe)
+            except (LeaseLost, StoreUnavailable):
+                raise
+            except Exception as error:
+                await self._faulted(error)
+                pause = max(min(pause, _LONGEST_FAULT), _SHORTEST_FAULT)
+            await self._pause(pause)
+
+    async def _faulted(self, error: Exception) -> None:
+        fault = error if isinstance(error, Faulted) else Faulted(type(error).__name__, "Casting failed unexpectedly.")
+        if isinstance(error, FeedUnavailable):
+            fault = Faulted(type(error).__name__, str(error))
+        self._is_fit = False
+        logger.error("Casting is at a standstill: %s: %s", fault.name, fault.message)
+        await self._journal.faulted(fault)
+
+    async def _check_target(self) -> None:
+        try:
+            statement = await self._target.capabilities()
+        except FhirError as error:
+            failure = of_search(error)
+            if isinstance(failure, Faulted | TryAgain):
+                raise failure from error
+            raise Faulted("InvalidFhirServerException", failure.public) from error
+        check_capability(statement)
+        self._is_fit = True
+
+    async def _pass(self) -> None:
+        """Work off the feed until nothing is new."""
+        position = await self._state.position()
+        while (latest := await self._feed.latest()) > position:
+            page = await self._feed.page(position, self._options.page_size)
+            by_sequence = {entry.sequence: entry for entry in page.entries if entry.sequence > position}
+            entries = [by_sequence[sequence] for sequence in sorted(by_sequence)]
+            # Numbers up to the newest that are not in the window will never be: a transaction that was rolled back.
+            through = max([min(page.through, latest), *(entry.sequence for entry in entries[-1:])])
+            await self._synchroniser.process(entries, position, through)
+            position = through
+            if self._options.catchup_interval:
+                await asyncio.sleep(self._options.catchup_interval.total_seconds())
+
+    async def _pause(self, pause: timedelta) -> None:
+        """Wait for ``pause``, a wake-up, or a new entry where the feed may be watched."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + pause.total_seconds()
+        watch = self._options.watch_interval if self._is_fit else None
+        seen = await self._state.position() if watch else 0
+        while not self._woken.is_set() and (rest := end - clock()) > 0:
+            await _wait(self._woken, min(rest, watch.total_seconds()) if watch else rest)
+            if watch:
+                try:
+                    if await self._feed.latest() > seen:
+                        break
+                except FeedUnavailable:
+                    continue  # the next pass will say so
+        self._woken.clear()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until ``event`` is set, at most ``seconds``."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout=seconds)
