@@ -1,6 +1,7 @@
 """Carrying out writes together: the order, the matching and the rewriting of references of FHIR R4 §3.1.0.11."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from hounsfield.database.engine import Transaction
@@ -35,7 +36,7 @@ async def apply(tx: Transaction, operations: Sequence[Operation], context: Conte
     for place, operation in waiting:
         results[place] = await run.guarded(run.write, operation)
     await writes.finish()
-    return [results[place] for place in range(len(operations))]
+    return [run.final(results[place]) for place in range(len(operations))]
 
 
 def _having(operations: Sequence[Operation], method: str) -> list[tuple[int, Operation]]:
@@ -57,6 +58,7 @@ class _Run:
         self.resolved: dict[int, tuple[str, Current | None]] = {}
         self.taken: set[str] = set()
         self.created: dict[tuple[str, str], str] = {}
+        self.written: dict[str, Written] = {}
 
     async def guarded(self, step: Callable[[Operation], Awaitable[R]], operation: Operation) -> R:
         """Run a step; a refusal names the entry."""
@@ -113,8 +115,7 @@ class _Run:
                 self._name(operation, found, None)
                 current = await self.writes.current(found)
                 if current is None:
-                    # Created by an earlier entry with the same criteria, and not written yet.
-                    return Written("200 OK", found, 1, self.writes.now)
+                    return Written("200 OK", found)
                 return Written("200 OK", found, current.version, current.updated, current.content)
             self.created[key] = operation.name
         self.take(operation.name)
@@ -140,7 +141,14 @@ class _Run:
                     f"{reference.path} names no entry of the bundle.", code="not-found", expression=reference.path
                 )
         draft.complete(replacements.__getitem__)
-        return await self.writes.save(name, draft, current, operation.entry)
+        self.written[name] = await self.writes.save(name, draft, current, operation.entry)
+        return self.written[name]
+
+    def final(self, result: Written) -> Written:
+        """``result``, filled in for a create that found what an earlier entry with the same criteria was yet to write."""
+        if result.version or not result.name:
+            return result
+        return replace(self.written[result.name], status=result.status)
 
     async def _look_up(self, literal: str) -> str:
         """The resource a conditional reference means."""
