@@ -102,6 +102,16 @@ async def test_a_discarded_upload_says_so(spool: Spool) -> None:
         _ = upload.memory
 
 
+async def test_discarding_leaves_alone_what_was_moved_a_moment_ago(spool: Spool, tmp_path: Path) -> None:
+    """A cancelled put may rename the file just before the discard, without having said so yet."""
+    upload = await received(spool, b"x" * 2000)
+    assert upload.path is not None
+    upload.path.rename(tmp_path / "moved")
+    upload.discard()
+    spool.close()
+    assert (tmp_path / "moved").read_bytes() == b"x" * 2000
+
+
 async def test_a_cancelled_write_leaves_nothing(spool: Spool, tmp_path: Path) -> None:
     upload = await received(spool, b"x" * 2000)
     before = len(os.listdir("/proc/self/fd"))

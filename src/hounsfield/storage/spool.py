@@ -99,12 +99,12 @@ class Spool:
         """``job`` in a thread of the spool."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
 
-    def drop(self, holder: list[Descriptor]) -> None:
-        """Empty ``holder`` in a thread: freeing an unlinked file of gigabytes takes seconds."""
+    def drop(self, holder: list[Descriptor], removed: bool) -> None:
+        """Empty ``holder`` in a thread: freeing a ``removed`` file of gigabytes takes seconds."""
         try:
-            self._executor.submit(holder.clear)
+            self._executor.submit(_let_go, holder, removed)
         except RuntimeError:  # closed: nobody is waiting any more
-            holder.clear()
+            _let_go(holder, removed)
 
     def _sweep(self) -> None:
         for path in self._directory.glob(TEMPORARY_PREFIX + "*"):
@@ -205,13 +205,17 @@ class Upload:
         self._spool.release(self._claimed)
         self._claimed = 0
         self._buffer = bytearray()
+        removed = False
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            # A put that was cancelled may be moving the file away this moment; then it is not ours any more.
+            with suppress(FileNotFoundError):
+                self._path.unlink()
+                removed = True
             self._path = None
         if self._file is not None:
             holder = [self._file]
             self._file = None
-            self._spool.drop(holder)
+            self._spool.drop(holder, removed)
 
     async def _move_to_file(self) -> None:
         try:
@@ -233,6 +237,14 @@ class Upload:
             await self._spool.run(_write, self._file, buffer, offset, begin)
         except OSError as error:
             raise unavailable(error) from error
+
+
+def _let_go(holder: list[Descriptor], removed: bool) -> None:
+    if removed:
+        # Frees the space now, even if the traceback of some error still refers to the file.
+        with suppress(OSError):
+            os.ftruncate(holder[0].number, 0)
+    holder.clear()
 
 
 def _write(file: Descriptor, buffer: bytearray, offset: int, begin: int | None) -> None:
