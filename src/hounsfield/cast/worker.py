@@ -160,6 +160,8 @@ class CastWorker:
             # Numbers up to the newest that are not in the window will never be: a transaction that was rolled back.
             through = max([min(page.through, latest), *(entry.sequence for entry in entries[-1:])])
             await self._synchroniser.process(entries, position, through)
+            if through == position:
+                return  # the reader could not go further, though something is new: look again later
             position = through
             if self._options.catchup_interval:
                 await asyncio.sleep(self._options.catchup_interval.total_seconds())
