@@ -1,4 +1,8 @@
+import os
+import re
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +22,18 @@ class Run(NamedTuple):
 
 
 Hounsfield = Callable[..., Run]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+"""Control codes other than the end of a line."""
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Waits for something that happens elsewhere."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +64,26 @@ def hounsfield(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return Run(int(ended.value.code or 0), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Runs a command in its own process, without a terminal."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from hounsfield.cli.main import main; main()", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

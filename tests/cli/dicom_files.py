@@ -26,7 +26,7 @@ def instance(
     dataset.PatientName = "Doe^John"
     dataset.PatientID = f"P{study}"
     dataset.Modality = "CT"
-    dataset.StudyDescription = "Thorax \x1b[31mrot"
+    dataset.StudyDescription = "Thorax"
     dataset.InstanceNumber = number
     dataset.PixelData = (b"\r\n--" * (pixels // 4 + 1))[: pixels + pixels % 2]
     dataset["PixelData"].VR = "OW"

@@ -95,7 +95,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404, b"")
 
-    def answer(self, status: int, body: bytes, content_type: str = "text/plain", **headers: str) -> None:
+    def answer(self, status: int, body: bytes, content_type: str = "text/plain", **headers: str) -> bool:
+        """Sends the whole answer; always true, so that an interference can end with it."""
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", content_type)
@@ -103,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
+        return True
 
     def parts(self, body: bytes) -> Iterator[bytes]:
         boundary = self.headers["Content-Type"].rpartition("boundary=")[2].strip('"').encode()
@@ -149,20 +151,24 @@ class Handler(BaseHTTPRequestHandler):
         asked = urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query, keep_blank_values=True)
         special = {name: value for name, value in asked if name in ("limit", "offset", "fuzzymatching")}
         filters = [(name, value) for name, value in asked if name not in (*special, "includefield")]
-        if any(name == "Refused" or value == "<" for name, value in filters):
-            return self.answer(400, b"The query parameter 'Refused' is invalid.\x1b[31m")
+        if any(value == "<" for _, value in filters):
+            self.answer(400, b"The query parameter 'Refused' is invalid.\x1b[31m")
+            return
         depth = {"studies": 1, "series": 2, "instances": 3}[wanted]
         found: dict[tuple[str, ...], Any] = {}
         for key in self._selected(levels[1::2]):
             dataset = dcmread(io.BytesIO(self.server.instances[key]), stop_before_pixels=True)
-            if all(str(dataset.get(name, "")) == value for name, value in filters):
-                found.setdefault(key[:depth], dataset.to_json_dict())
+            if all(str(dataset[name].value) == value for name, value in filters):
+                match = dataset.to_json_dict()
+                match["00081030"]["Value"] = ["Thorax \x1b[31mred"]  # what a hostile modality may have sent
+                found.setdefault(key[:depth], match)
         limit = min(int(special.get("limit", 100)), self.server.page)
         offset = int(special.get("offset", 0))
         page = list(found.values())[offset : offset + limit]
         if not page:
-            return self.answer(204, b"")
-        return self.answer(200, json.dumps(page).encode(), "application/dicom+json")
+            self.answer(204, b"")
+        else:
+            self.answer(200, json.dumps(page).encode(), "application/dicom+json")
 
     def _retrieve(self, uids: list[str]) -> None:
         selected = self._selected(uids)

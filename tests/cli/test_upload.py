@@ -3,8 +3,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 import zipfile
@@ -12,32 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Hounsfield
+from tests.cli.conftest import CONTROL, Hounsfield, Start, wait_until
 from tests.cli.dicom_files import folder_of, instance
 from tests.cli.dicomweb_server import DicomWebServer, Handler
 
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
-
-def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """Runs a command in its own process, without a terminal."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from hounsfield.cli.main import main; main()", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-
-
-def wait_until(condition: object, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def test_folder_reaches_the_server_unchanged(server: DicomWebServer, tmp_path: Path) -> None:
+def test_folder_reaches_the_server_unchanged(server: DicomWebServer, tmp_path: Path, start: Start) -> None:
     paths = folder_of(tmp_path / "in" / "deep", 30) + folder_of(tmp_path / "in", 3, series="1.2.9", pixels=700_000)
     (tmp_path / "in" / "readme.txt").write_text("not DICOM")
     (tmp_path / "in" / "DICOMDIR").write_bytes(paths[0].read_bytes())
@@ -325,7 +303,9 @@ def test_server_that_dies_stops_the_run_which_can_go_on_later(tmp_path: Path, ho
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
-def test_killed_upload_goes_on_where_it_stopped(server: DicomWebServer, tmp_path: Path, kill: signal.Signals) -> None:
+def test_killed_upload_goes_on_where_it_stopped(
+    server: DicomWebServer, tmp_path: Path, kill: signal.Signals, start: Start
+) -> None:
     folder_of(tmp_path / "in", 60)
 
     def slowly(handler: Handler) -> bool:
@@ -357,7 +337,7 @@ def test_killed_upload_goes_on_where_it_stopped(server: DicomWebServer, tmp_path
     assert len(stored) <= 60 + 4
 
 
-def test_interrupt_while_the_server_hangs_ends_soon(server: DicomWebServer, tmp_path: Path) -> None:
+def test_interrupt_while_the_server_hangs_ends_soon(server: DicomWebServer, tmp_path: Path, start: Start) -> None:
     folder_of(tmp_path / "in", 4)
     release = threading.Event()
     server.interfere = lambda handler: release.wait(60)
@@ -371,7 +351,7 @@ def test_interrupt_while_the_server_hangs_ends_soon(server: DicomWebServer, tmp_
     assert time.monotonic() - begun < 9
 
 
-def test_memory_stays_flat(server: DicomWebServer, tmp_path: Path) -> None:
+def test_memory_stays_flat(server: DicomWebServer, tmp_path: Path, start: Start) -> None:
     path = tmp_path / "huge.dcm"
     path.write_bytes(instance(1))
     os.truncate(path, 300_000_000)

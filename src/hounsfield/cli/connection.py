@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Self
 
 from hounsfield import __version__
 from hounsfield.cli.terminal import printable
@@ -146,6 +146,12 @@ class Connection:
         self.server = server
         self._route = _route_to(server.url)
         self._http = self._route.connection()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def connect(self) -> None:
         """Raises ServerUnreachable, with the likely cause, when there is no way to the server."""

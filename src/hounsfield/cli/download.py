@@ -78,14 +78,13 @@ def download(
         raise typer.BadParameter("--transfer-syntax wants * or a UID such as 1.2.840.10008.1.2.1.")
     study = uid.normalise(study)
     files = ReceivedFiles(to, study, overwrite)
-    run = Download(Connection(Server.at(from_, token, timeout)), files, study, transfer_syntax, retries)
-    try:
-        run.run(series and uid.normalise(series), instance and uid.normalise(instance))
-    except KeyboardInterrupt:
-        print("Interrupted. Complete files are kept; the same command goes on where it stopped.")
-        raise typer.Exit(130) from None
-    finally:
-        files.abandon()
+    with Connection(Server.at(from_, token, timeout)) as connection, files:
+        run = Download(connection, files, study, transfer_syntax, retries)
+        try:
+            run.run(series and uid.normalise(series), instance and uid.normalise(instance))
+        except KeyboardInterrupt:
+            print("Interrupted. Complete files are kept; the same command goes on where it stopped.")
+            raise typer.Exit(130) from None
     for line in run.report():
         print(line)
     raise typer.Exit(0 if run.complete else 1)
@@ -242,7 +241,10 @@ class Download:
     ) -> None:
         if reader is None:
             self.files.begin()
-        while chunk := response.read(CHUNK):
+        # A body of known length is not bounded by read1 in all versions of Python; a chunked one loses with read, when
+        # the connection breaks, what had arrived.
+        read = response.read1 if response.length is None else response.read
+        while chunk := read(CHUNK):
             if reader is None:
                 self.files.write(chunk)
                 continue

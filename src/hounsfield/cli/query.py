@@ -130,8 +130,8 @@ def query(
     parameters += [("fuzzymatching", "true")] if fuzzy else []
     parameters += [] if limit is None else [("limit", str(limit))]
     parameters += [("offset", str(offset))] if offset else []
-    connection = Connection(Server.at(from_, token, timeout))
-    answer, matches = search(connection, Patience(retries, note=_note), resource, parameters)
+    with Connection(Server.at(from_, token, timeout)) as connection:
+        answer, matches = search(connection, Patience(retries, note=_note), resource, parameters)
     if answer.status not in (200, 204):
         raise answer.refusal("the search")
     columns = list(dict.fromkeys([*COLUMNS[level], *(column for column, _ in filters), *wanted]))

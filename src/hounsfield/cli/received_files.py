@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from hounsfield.cli.identifiers import Identifiers, read_identifiers
 from hounsfield.errors import HounsfieldError
@@ -31,6 +31,12 @@ class ReceivedFiles:
     problems: list[str] = field(default_factory=list)
     _temporary: Path | None = None
     _file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
 
     def missing(self, wanted: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of the wanted (series, instance) that still have to be loaded."""

@@ -110,26 +110,26 @@ class Status:
 
 def ask(server: Server, version: str) -> Status:
     """Asks the server everything; what it does not offer stays unknown. Raises ServerUnreachable, ConnectionBroken."""
-    connection = Connection(server)
     found = Status(server.url)
-
-    def told(target: str, *statuses: int) -> dict[str, Any] | None:
-        answer: Answer = Patience(0).try_until_answered(
-            lambda: connection.ask("GET", target, {"Accept": "application/json"})
-        )
-        found.denied = found.denied or answer.status in (401, 403)
-        if answer.status not in statuses:
-            return None
-        try:
-            content = json.loads(answer.body)
-        except ValueError:
-            return None
-        return content if isinstance(content, dict) else None
-
-    found.health = told("/health/check", 200, 503) or {}
-    found.statistics = told("/statistics", 200)
-    latest = told(f"/{version}/changefeed/latest?includeMetadata=false", 200)
-    found.latest_sequence = latest.get("sequence") if latest is not None else None
-    found.cast = told("/cast/status", 200)
-    connection.close()
+    with Connection(server) as connection:
+        found.health = _told(connection, found, "/health/check", 200, 503) or {}
+        found.statistics = _told(connection, found, "/statistics", 200)
+        latest = _told(connection, found, f"/{version}/changefeed/latest?includeMetadata=false", 200)
+        found.latest_sequence = latest.get("sequence") if latest is not None else None
+        found.cast = _told(connection, found, "/cast/status", 200)
     return found
+
+
+def _told(connection: Connection, found: Status, target: str, *statuses: int) -> dict[str, Any] | None:
+    """The JSON object at an address if the status is one of these; None otherwise."""
+    answer: Answer = Patience(0).try_until_answered(
+        lambda: connection.ask("GET", target, {"Accept": "application/json"})
+    )
+    found.denied = found.denied or answer.status in (401, 403)
+    if answer.status not in statuses:
+        return None
+    try:
+        content = json.loads(answer.body)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

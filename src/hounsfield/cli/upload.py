@@ -78,7 +78,8 @@ def upload(
     hounsfield upload /data --report report.json
     """
     server = Server.at(to, token, timeout)
-    Connection(server).connect()
+    with Connection(server) as connection:
+        connection.connect()
     tally = Tally(ReportFile(report) if report is not None else None)
     scan = Scan(paths)
     with contextlib.ExitStack() as stack:
