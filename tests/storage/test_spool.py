@@ -102,6 +102,16 @@ async def test_a_discarded_upload_says_so(spool: Spool) -> None:
         _ = upload.memory
 
 
+async def test_discarding_frees_the_disk_at_once(spool: Spool) -> None:
+    """Not only when the last traceback that refers to the file is gone."""
+    upload = await received(spool, b"x" * 2000)
+    still_held = upload.file
+    assert still_held is not None
+    upload.discard()
+    spool.close()
+    assert os.fstat(still_held.number).st_size == 0
+
+
 async def test_discarding_leaves_alone_what_was_moved_a_moment_ago(spool: Spool, tmp_path: Path) -> None:
     """A cancelled put may rename the file just before the discard, without having said so yet."""
     upload = await received(spool, b"x" * 2000)
