@@ -1,0 +1,122 @@
+"""What a right answer looks like. Every check raises WrongAnswer with the first difference it finds."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.load import WrongAnswer
+from benchmarks.studies import Instance, Metadata
+from benchmarks.wire import Answer
+
+PART_OVERHEAD_BYTES = 1024
+"""More than any server needs for the boundary and headers of a part."""
+
+
+def check_status(answer: Answer, allowed: Sequence[int] = (200,)) -> None:
+    """The status must be one of ``allowed``."""
+    if answer.status not in allowed:
+        raise WrongAnswer(f"status {answer.status}: {answer.body[:300].decode(errors='replace')}")
+
+
+def check_length(answer: Answer, payload: int, parts: int) -> None:
+    """A multipart body of that many parts must be as long as its payload and a little more."""
+    if not payload < answer.length <= payload + (parts + 1) * PART_OVERHEAD_BYTES:
+        raise WrongAnswer(f"a body of {answer.length} bytes for {parts} parts of {payload} bytes together")
+
+
+def parts(answer: Answer) -> list[memoryview]:
+    """Contents of the parts of a multipart answer that was read whole."""
+    content_type = answer.headers.get("content-type", "")
+    found = re.search(r'boundary="?([^";]+)"?', content_type)
+    if not content_type.startswith("multipart/related") or found is None:
+        raise WrongAnswer(f"no multipart answer but {content_type!r}")
+    mark = b"--" + found.group(1).encode()
+    body, contents = answer.body, []
+    at = body.find(mark)
+    while at >= 0 and not body.startswith(b"--", at + len(mark)):
+        start = body.index(b"\r\n\r\n", at) + 4
+        at = body.find(b"\r\n" + mark, start)
+        if at < 0:
+            raise WrongAnswer("the last part has no end")
+        contents.append(memoryview(body)[start:at])
+        at += 2
+    return contents
+
+
+def check_files(answer: Answer, instances: Iterable[Instance]) -> None:
+    """The parts must be exactly these instances, in any order, byte for byte."""
+    check_status(answer)
+    wanted = sorted(hashlib.sha256(instance.file()).digest() for instance in instances)
+    found = sorted(hashlib.sha256(part).digest() for part in parts(answer))
+    if wanted != found:
+        right = len(set(wanted) & set(found))
+        raise WrongAnswer(f"{len(found)} files came back where {len(wanted)} are stored, {right} of them as stored")
+
+
+def check_part(answer: Answer, content: bytes) -> None:
+    """The only part must be ``content``."""
+    check_status(answer)
+    found = parts(answer)
+    if len(found) != 1 or found[0] != content:
+        raise WrongAnswer(f"{len(found)} parts of {[len(part) for part in found]} bytes, not the {len(content)} stored")
+
+
+def check_metadata(answer: Answer, expected: Iterable[Metadata], whole: bool) -> None:
+    """One object an instance; with ``whole`` each has every standard attribute of the instance, with its value."""
+    check_status(answer)
+    found = {item["00080018"]["Value"][0]: item for item in json.loads(answer.body)}
+    wanted = {item["00080018"]["Value"][0]: item for item in expected}
+    if found.keys() != wanted.keys():
+        raise WrongAnswer(f"metadata of {len(found)} instances, {len(found.keys() & wanted.keys())} of {len(wanted)}")
+    for uid, item in wanted.items() if whole else ():
+        for tag, element in item.items():
+            if int(tag[:4], 16) % 2 == 0 and not _same(found[uid].get(tag), element):
+                raise WrongAnswer(f"attribute {tag} is {found[uid].get(tag)} in the metadata, not {element}")
+
+
+def _same(found: dict[str, Any] | None, wanted: dict[str, Any]) -> bool:
+    """Equal but for an empty Value that is left out, and numbers written as text (PS3.18 F.2.3 allows both)."""
+    if found is None or found["vr"] != wanted["vr"]:
+        return False
+    mine, theirs = wanted.get("Value") or [], found.get("Value") or []
+    if wanted["vr"] == "SQ":
+        return len(mine) == len(theirs) and all(
+            all(_same(there.get(tag), element) for tag, element in here.items())
+            for here, there in zip(mine, theirs, strict=True)
+        )
+    if wanted["vr"] in ("DS", "IS"):
+        return [float(value) for value in mine] == [float(value) for value in theirs]
+    return bool(mine == theirs)
+
+
+def check_stored(answer: Answer, uids: Sequence[str]) -> None:
+    """All instances stored, none refused, no warning (status 200)."""
+    check_status(answer)
+    response = json.loads(answer.body)
+    stored = {item["00081155"]["Value"][0] for item in response.get("00081199", {}).get("Value", ())}
+    if stored != set(uids) or response.get("00081198", {}).get("Value"):
+        raise WrongAnswer(f"{len(stored)} of {len(uids)} instances were reported as stored")
+
+
+def check_study(answer: Answer, study: str, patient_id: str) -> None:
+    """Exactly this study."""
+    check_status(answer)
+    found = [(item["0020000D"]["Value"][0], item["00100020"]["Value"][0]) for item in json.loads(answer.body)]
+    if found != [(study, patient_id)]:
+        raise WrongAnswer(f"{len(found)} studies found, not the one asked for")
+
+
+def check_dates(answer: Answer, first: str, last: str, least: int, most: int) -> None:
+    """Between ``least`` and ``most`` studies, all with a study date from ``first`` to ``last``."""
+    check_status(answer, (200, 204))
+    dates = [item["00080020"]["Value"][0] for item in json.loads(answer.body or b"[]")]
+    if not least <= len(dates) <= most or not all(first <= date <= last for date in dates):
+        raise WrongAnswer(f"{len(dates)} studies, of {least} to {most} with dates from {first} to {last}")
+
+
+def check_same_length(answer: Answer, length: int) -> None:
+    """As long as an answer that was compared whole."""
+    if answer.length != length:
+        raise WrongAnswer(f"{answer.length} bytes where the same question got {length} before")

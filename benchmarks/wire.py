@@ -1,0 +1,215 @@
+"""A lean HTTP/1.1 client: one connection, prebuilt bytes out, counted bytes in.
+
+It exists because the load generator shares two cores with the server it measures: a general HTTP library costs more
+per request than the servers do. It speaks what servers answer with (a length, chunks, or a body up to the end of the
+connection) and nothing else: no redirects, no content codings, no TLS.
+"""
+
+import select
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+RECEIVE_BYTES = 1 << 20
+SAMPLE_BYTES = 1 << 16
+"""How much of a body is kept when the caller does not ask for all of it."""
+HEADER_WINDOW_BYTES = 1 << 10
+"""How far to look for the end of a header line at first; chunk headers are short and many."""
+BUFFERS_A_CALL = 512
+"""Below IOV_MAX (1024) of Linux."""
+TIMEOUT_SECONDS = 300.0
+
+
+class WireError(Exception):
+    """The server broke the protocol or the connection in the middle of an answer."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base URL taken apart."""
+
+    host: str
+    port: int
+    root: str
+
+    @classmethod
+    def parse(cls, url: str) -> "Base":
+        """From ``http://host:port/root``; a trailing slash is dropped. Raises ValueError for anything else."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"not a plain http:// base URL: {url}")
+        return cls(parts.hostname, parts.port or 80, parts.path.rstrip("/"))
+
+    def __str__(self) -> str:
+        return f"http://{self.host}:{self.port}{self.root}"
+
+    def get(self, path: str, accept: str) -> bytes:
+        """A GET request for ``path`` below the base."""
+        return f"GET {self.root}{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: {accept}\r\n\r\n".encode()
+
+    def post(self, path: str, content_type: str, accept: str, length: int) -> bytes:
+        """The head of a POST request with a body of ``length`` bytes."""
+        return (
+            f"POST {self.root}{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: {accept}\r\n"
+            f"Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+        ).encode()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response: ``body`` is whole when it was asked for, else its first bytes; ``length`` counts all of it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    length: int
+
+
+class Connection:
+    """A persistent connection; opened on first use and again when the server closed it between requests."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self._socket: socket.socket | None = None
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._start = self._end = 0
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drops the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._start = self._end = 0
+
+    def open(self) -> None:
+        """Connects, unless a live connection is there."""
+        if self._socket is not None and select.select([self._socket], [], [], 0)[0]:
+            self.close()  # the server hung up, or sent bytes nobody asked for
+        if self._socket is None:
+            self._socket = socket.create_connection((self.base.host, self.base.port), TIMEOUT_SECONDS)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def exchange(self, buffers: Sequence[bytes], whole: bool = False) -> Answer:
+        """Sends the buffers of one request and reads the answer to its end.
+
+        Raises WireError when the answer is cut off or no HTTP, OSError when the connection fails.
+        """
+        self.open()
+        self._send(buffers)
+        status, headers = self._read_head()
+        body = _Body(whole)
+        chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        length = headers.get("content-length")
+        if chunked:
+            self._read_chunks(body)
+        elif length is not None:
+            self._take(int(length), body)
+        elif status not in (204, 304):
+            self._read_to_end(body)
+        if headers.get("connection", "").lower() == "close" or (not chunked and length is None and status != 204):
+            self.close()
+        return Answer(status, headers, bytes(body.kept), body.length)
+
+    def _send(self, buffers: Sequence[bytes]) -> None:
+        assert self._socket is not None
+        waiting: list[bytes | memoryview] = list(buffers)
+        at = 0
+        while at < len(waiting):
+            sent = self._socket.sendmsg(waiting[at : at + BUFFERS_A_CALL])
+            while at < len(waiting) and sent >= len(waiting[at]):
+                sent -= len(waiting[at])
+                at += 1
+            if sent:
+                waiting[at] = memoryview(waiting[at])[sent:]
+
+    def _fill(self) -> bool:
+        """Reads more bytes behind those not taken yet; False at the end of the connection."""
+        assert self._socket is not None
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == RECEIVE_BYTES:
+            if self._start == 0:
+                raise WireError("a header line longer than the receive buffer")
+            left = bytes(self._buffer[self._start : self._end])
+            self._buffer[: len(left)] = left
+            self._start, self._end = 0, len(left)
+        count = self._socket.recv_into(self._buffer[self._end :])
+        self._end += count
+        return count > 0
+
+    def _read_to(self, mark: bytes) -> bytes:
+        """Everything before ``mark``, which is skipped."""
+        window = HEADER_WINDOW_BYTES
+        while True:
+            pending = bytes(self._buffer[self._start : min(self._end, self._start + window)])
+            at = pending.find(mark)
+            if at >= 0:
+                self._start += at + len(mark)
+                return pending[:at]
+            if len(pending) == window:
+                if window >= SAMPLE_BYTES:
+                    raise WireError("no end of a header in sight")
+                window *= 8
+            elif not self._fill():
+                raise WireError("the connection ended inside an answer's header")
+
+    def _read_head(self) -> tuple[int, dict[str, str]]:
+        while True:
+            first, *lines = self._read_to(b"\r\n\r\n").decode("latin-1").split("\r\n")
+            try:
+                version, code = first.split(" ")[:2]
+                status = int(code)
+            except ValueError as error:
+                raise WireError(f"no HTTP status line: {first[:60]!r}") from error
+            if not version.startswith("HTTP/1."):
+                raise WireError(f"no HTTP status line: {first[:60]!r}")
+            if status >= 200:
+                pairs = (line.partition(":") for line in lines)
+                return status, {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+    def _take(self, count: int, body: "_Body") -> None:
+        while count:
+            if self._start == self._end and not self._fill():
+                raise WireError(f"the connection ended {count} bytes before the end of the body")
+            step = min(count, self._end - self._start)
+            body.add(self._buffer[self._start : self._start + step])
+            self._start += step
+            count -= step
+
+    def _read_chunks(self, body: "_Body") -> None:
+        while True:
+            line = self._read_to(b"\r\n")
+            size = int(line.partition(b";")[0], 16)
+            if size == 0:
+                while self._read_to(b"\r\n"):
+                    pass  # trailers
+                return
+            self._take(size, body)
+            if self._read_to(b"\r\n"):
+                raise WireError("a chunk longer than it said")
+
+    def _read_to_end(self, body: "_Body") -> None:
+        while self._start < self._end or self._fill():
+            body.add(self._buffer[self._start : self._end])
+            self._start = self._end
+
+
+class _Body:
+    def __init__(self, whole: bool) -> None:
+        self.kept = bytearray()
+        self.length = 0
+        self._limit = None if whole else SAMPLE_BYTES
+
+    def add(self, piece: memoryview) -> None:
+        if self._limit is None:
+            self.kept += piece
+        elif len(self.kept) < self._limit:
+            self.kept += piece[: self._limit - len(self.kept)]
+        self.length += len(piece)

@@ -1,0 +1,296 @@
+"""The work that is measured: which data it needs, what a client does, what a right answer is.
+
+One row of the report is one Workload. Store rows compare with the disk, retrieve and frame rows with nginx.
+"""
+
+import random
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks import answers, clients, nginx
+from benchmarks.clients import AskingClient, Question, StoringClient, ask
+from benchmarks.load import Client
+from benchmarks.servers import Server
+from benchmarks.studies import CINE, CT, DEEP, SMALL, Collection, Instance, Kind
+from benchmarks.wire import Answer, Connection
+
+GROUPS = ("store", "retrieve", "metadata", "frames", "query")
+ROW_STUDIES = 1_000_000
+"""Study numbers are dealt out so that no two stores, whatever row, round and client, send the same."""
+ROUND_STUDIES = 50_000
+CLIENT_STUDIES = 2_000
+LOADED_FROM = 80_000_000
+"""Study numbers of collections; those of store rows lie below."""
+PAGE = 50
+
+Deal = Callable[[random.Random], Question]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is measured."""
+
+    seed: int
+    rounds: int
+    seconds: float
+    clients: tuple[int, ...]
+    study_clients: tuple[int, ...]
+    search_clients: tuple[int, ...]
+    studies: int
+    slices: int
+    long_series: int
+    deep: bool
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One row: ``client(server, round, index)`` makes a client, ``scale`` turns items into the unit shown."""
+
+    name: str
+    group: str
+    clients: int
+    unit: str
+    client: Callable[[Server, int, int], Client]
+    collection: Collection | None = None
+    checks: tuple[Deal, ...] = ()
+    scale: float = 1.0
+    beside_disk: Kind | None = None
+    beside_nginx: bool = False
+
+    def prepare(self, server: Server, loaded: set[tuple[str, Collection]]) -> None:
+        """Brings the data the row needs to the server, and checks whole answers before anything is timed."""
+        if self.collection is not None and (server.name, self.collection) not in loaded:
+            if server.files is None:
+                clients.load(server.base, self.collection)
+            else:
+                nginx.publish(self.collection, server.files)
+            loaded.add((server.name, self.collection))
+        self.verify(server)
+
+    def verify(self, server: Server) -> None:
+        """Whole answers, compared with what is stored."""
+        with Connection(server.base) as connection:
+            for number, deal in enumerate(self.checks):
+                ask(connection, deal(random.Random(number)), whole=True)
+
+    def runs_on(self, server: Server) -> bool:
+        """Whether the row means something for this server."""
+        return server.files is None or self.beside_nginx
+
+
+def workloads(profile: Profile, group: str) -> list[Workload]:
+    """The rows of a group in the order they are run. Rows of the same data follow each other."""
+    makers = {"store": _stores, "retrieve": _retrieves, "metadata": _metadata, "frames": _frames, "query": _queries}
+    return makers[group](profile) if group in makers else []
+
+
+def _stores(profile: Profile) -> list[Workload]:
+    rows: list[Workload] = []
+    shapes = [("512 KB CT", CT, 1), ("512 KB CT", CT, 50), ("8 KB", SMALL, 1), ("8 KB", SMALL, 50)]
+    for title, kind, a_request in shapes:
+        for count in profile.clients:
+            first = len(rows) * ROW_STUDIES
+            rows.append(
+                Workload(
+                    f"Store {title}, {a_request} a request",
+                    "store",
+                    count,
+                    "instances/s",
+                    partial(_storing, profile.seed, kind, first, a_request, count),
+                    beside_disk=kind if a_request == 1 else None,
+                )
+            )
+    return rows
+
+
+def _storing(
+    seed: int, kind: Kind, first: int, a_request: int, count: int, server: Server, turn: int, index: int
+) -> Client:
+    study = first + turn * ROUND_STUDIES + index * CLIENT_STUDIES
+    return StoringClient(server.base, kind, seed, study, a_request, count)
+
+
+def _asking(deal: Deal, always_whole: bool, server: Server, turn: int, index: int) -> Client:
+    return AskingClient(server.base, deal, turn * 1000 + index, always_whole)
+
+
+def ct_study(profile: Profile) -> Collection:
+    """The study that is retrieved: slices of 512 × 512."""
+    return Collection(CT, profile.seed, LOADED_FROM, 1, profile.slices)
+
+
+def _retrieves(profile: Profile) -> list[Workload]:
+    study = ct_study(profile)
+    payload = sum(instance.size for instance in study)
+    whole = partial(_study_question, study, payload)
+    single = partial(_instance_question, study)
+    rows = [
+        Workload(
+            f"Study as stored, {len(study)} × 512 KB",
+            "retrieve",
+            count,
+            "MB/s",
+            partial(_asking, partial(_glancing, whole), False),
+            study,
+            checks=(whole,),
+            scale=payload / 1e6,
+            beside_nginx=True,
+        )
+        for count in profile.study_clients
+    ]
+    return [
+        *rows,
+        Workload(
+            "Single instances, 512 KB",
+            "retrieve",
+            8,
+            "instances/s",
+            partial(_asking, single, False),
+            study,
+            checks=(single,) * 3,
+            beside_nginx=True,
+        ),
+    ]
+
+
+def _glancing(deal: Deal, rng: random.Random) -> Question:
+    """The same question with its full check given up: hashing 100 MB would take the servers' processor."""
+    question = deal(rng)
+    return Question(question.path, question.accept, question.glance, question.glance)
+
+
+def _study_question(study: Collection, payload: int, _: random.Random) -> Question:
+    return Question(
+        f"/studies/{study.series().study}",
+        clients.DICOM,
+        partial(answers.check_length, payload=payload, parts=len(study)),
+        partial(answers.check_files, instances=study),
+    )
+
+
+def _instance_question(study: Collection, rng: random.Random) -> Question:
+    instance = study.series().instance(rng.randrange(study.instances))
+    return Question(
+        instance.path,
+        clients.DICOM,
+        partial(answers.check_length, payload=instance.size, parts=1),
+        partial(_is_file, instance),
+    )
+
+
+def _is_file(instance: Instance, answer: Answer) -> None:
+    answers.check_part(answer, instance.file())
+
+
+def _metadata(profile: Profile) -> list[Workload]:
+    shapes = [ct_study(profile)]
+    if profile.long_series:
+        shapes.append(Collection(SMALL, profile.seed, LOADED_FROM, 1, profile.long_series))
+    return [
+        Workload(
+            f"Metadata of a series of {series.instances}",
+            "metadata",
+            1,
+            "answers/s",
+            partial(_asking_metadata, series),
+            series,
+            beside_nginx=True,
+        )
+        for series in shapes
+    ]
+
+
+def _asking_metadata(series: Collection, server: Server, turn: int, index: int) -> Client:
+    """Checks one whole answer, then that every other has its length."""
+    check = partial(_is_metadata, series, server.whole_metadata)
+    path = f"{series.series().path}/metadata"
+    with Connection(server.base) as connection:
+        first = ask(connection, Question(path, clients.JSON, check, check), whole=True)
+    same = partial(_has_length, first.length)
+    return AskingClient(server.base, lambda _: Question(path, clients.JSON, same, same), turn * 1000 + index, False)
+
+
+def _is_metadata(series: Collection, whole: bool, answer: Answer) -> None:
+    answers.check_metadata(answer, [instance.metadata() for instance in series], whole)
+
+
+def _has_length(length: int, answer: Answer) -> None:
+    answers.check_status(answer)
+    answers.check_same_length(answer, length)
+
+
+def _frames(profile: Profile) -> list[Workload]:
+    study = ct_study(profile)
+    cine = Collection(CINE, profile.seed, LOADED_FROM, 1, 1)
+    shapes = [("Frame of a 100-frame object, 256 KB", cine, 8), ("Frame of single-frame objects, 512 KB", study, 8)]
+    if profile.deep:
+        shapes.append(("Frame of a 10,000-frame object, 4 KB", Collection(DEEP, profile.seed, LOADED_FROM, 1, 1), 1))
+    rows = []
+    for name, collection, count in shapes:
+        deal = partial(_frame_question, collection)
+        asking = partial(_asking, deal, False)
+        published = collection.kind is not DEEP  # 10,000 files would say nothing new
+        rows.append(
+            Workload(name, "frames", count, "frames/s", asking, collection, (deal,) * 3, beside_nginx=published)
+        )
+    return rows
+
+
+def _frame_question(collection: Collection, rng: random.Random) -> Question:
+    instance = collection.series().instance(rng.randrange(collection.instances))
+    kind = collection.kind
+    number = rng.randint(1, kind.frames)
+    return Question(
+        f"{instance.path}/frames/{number}",
+        clients.FRAMES,
+        partial(answers.check_length, payload=kind.frame_bytes, parts=1),
+        partial(_is_frame, instance, number),
+    )
+
+
+def _is_frame(instance: Instance, number: int, answer: Answer) -> None:
+    answers.check_part(answer, instance.frame(number))
+
+
+def _queries(profile: Profile) -> list[Workload]:
+    many = Collection(SMALL, profile.seed, LOADED_FROM + 1000, profile.studies, 1)
+    shapes: list[tuple[str, Deal]] = [
+        ("StudyInstanceUID", partial(_study_query, many, "StudyInstanceUID")),
+        ("PatientID", partial(_study_query, many, "PatientID")),
+        (f"week of StudyDate, {PAGE} a page", partial(_date_query, many, study_dates(many))),
+    ]
+    return [
+        Workload(
+            f"Search by {name} in {profile.studies:,} studies",
+            "query",
+            count,
+            "searches/s",
+            partial(_asking, deal, True),
+            many,
+            checks=(deal,) * 5,
+        )
+        for name, deal in shapes
+        for count in profile.search_clients
+    ]
+
+
+def study_dates(many: Collection) -> list[str]:
+    """StudyDate of every study of the collection, ascending."""
+    return sorted(many.series(study).study_date for study in range(many.studies))
+
+
+def _study_query(many: Collection, attribute: str, rng: random.Random) -> Question:
+    series = many.series(rng.randrange(many.studies))
+    value = series.study if attribute == "StudyInstanceUID" else series.patient_id
+    check = partial(answers.check_study, study=series.study, patient_id=series.patient_id)
+    return Question(f"/studies?{attribute}={value}", clients.JSON, check, check)
+
+
+def _date_query(many: Collection, dates: list[str], rng: random.Random) -> Question:
+    first = f"{rng.randint(2015, 2024)}{rng.randint(1, 12):02d}{rng.randint(1, 21):02d}"
+    last = f"{int(first) + 6}"
+    there = bisect_right(dates, last) - bisect_left(dates, first)
+    check = partial(answers.check_dates, first=first, last=last, least=min(there, PAGE), most=PAGE)
+    return Question(f"/studies?StudyDate={first}-{last}&limit={PAGE}", clients.JSON, check, check)

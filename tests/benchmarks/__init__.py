@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: figures are worth what their checks are worth."""

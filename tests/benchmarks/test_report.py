@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import MOST_ROUNDS, arguments, profile
+from benchmarks.cast import CastSample
+from benchmarks.load import Sample
+from benchmarks.report import Results, Row
+from benchmarks.workloads import GROUPS, LOADED_FROM, ROW_STUDIES, workloads
+
+
+def sample(rate: float) -> Sample:
+    return Sample(rate, 100, 50, 0.002, 0.004, 1.5, 0.2, 64_000_000, 2.0)
+
+
+def results() -> Results:
+    row = Row(
+        "Store", "store", 16, "instances/s", 1.0,
+        {
+            "mine": [sample(30), sample(20), sample(25)],
+            "peer": [sample(10), sample(4), sample(5)],
+            "write+fsync": [sample(50), sample(50), sample(40)],
+        },
+    )  # fmt: skip
+    cast = {"mine": [CastSample(100, 50.0, 20, 3.0), CastSample(100, 50.0, 10, 8.0)]}
+    return Results({"mine": "version 1", "run": "3 rounds"}, ["mine", "peer"], [row], cast)
+
+
+def test_tables_have_medians_ratios_and_limits() -> None:
+    text = report.markdown(results())
+    assert "| Store | 16 | instances/s | 25.0 (20.0–30.0) | 5.00 (4.00–10.0) | **5.00** (3.00–5.00) |" in text
+    assert "| 50.0 (write+fsync) | 50% |" in text
+    assert "2.00 / 4.00 | 2.00 / 4.00 | 15.0 | 15.0 | 64 | 64 |" in text
+    assert "| mine | 200 | 50.0 (50.0–50.0) | 15.0 (10.0–20.0) | 5.50 (3.00–8.00) | 15.0 (10.0–20.0) |" in text
+
+
+def test_every_row_of_a_table_is_as_wide_as_its_head() -> None:
+    widths: list[set[int]] = [set()]
+    for line in report.markdown(results()).splitlines():
+        if line.startswith("|"):
+            widths[-1].add(line.count("|"))
+        else:
+            widths.append(set())
+    assert all(len(width) <= 1 for width in widths)
+
+
+def test_all_samples_survive_in_json() -> None:
+    found = json.loads(json.dumps(results().as_json()))
+    assert [each["rate"] for each in found["rows"][0]["samples"]["peer"]] == [10, 4, 5]
+    assert found["casts"]["mine"][0]["catch_up"] == 3.0
+
+
+def test_hounsfield_takes_part_unless_servers_are_named() -> None:
+    assert arguments([]).hounsfield
+    assert not arguments(["--server", "a=http://localhost:1"]).hounsfield
+    assert arguments(["--server", "a=http://localhost:1", "--hounsfield"]).hounsfield
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (["--workload", "store,strore"], "unknown workload: strore"),
+        (["--server", "http://localhost:1"], "NAME=URL"),
+        (["--no-hounsfield"], "no server is left"),
+        (["--rounds", str(MOST_ROUNDS + 1)], "--rounds"),
+        (["--clients", "1,0"], "--clients"),
+    ],
+)
+def test_wrong_options(wrong: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        arguments(wrong)
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_rows_of_a_full_run_are_all_different_and_below_the_loaded_studies() -> None:
+    setting = profile(arguments(["--studies", "50"]))
+    rows = [row for group in GROUPS for row in workloads(setting, group)]
+    assert len({(row.name, row.clients) for row in rows}) == len(rows)
+    assert sum(row.group == "store" for row in rows) * ROW_STUDIES <= LOADED_FROM
+    assert {row.group for row in rows} == set(GROUPS)

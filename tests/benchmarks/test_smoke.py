@@ -1,0 +1,69 @@
+"""Every workload in its smallest size against real servers.
+
+``HOUNSFIELD_BENCHMARK_URL`` names a DICOMweb base URL to run against instead of the servers of this machine.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import orthanc
+
+ROOT = Path(__file__).parents[2]
+SMALLEST = ["--quick", "--rounds", "1", "--seconds", "0.2", "--clients", "2", "--studies", "30", "--slices", "4"]
+
+
+def run(tmp_path: Path, *arguments: str) -> dict[str, object]:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks", *SMALLEST, "--work-dir", str(tmp_path), "--json", str(report)]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"], "the run left data behind"
+    found: dict[str, object] = json.loads(report.read_text())
+    return found
+
+
+def check(found: dict[str, object], server: str) -> None:
+    rows = found["rows"]
+    assert isinstance(rows, list)
+    assert {row["group"] for row in rows} == {"store", "retrieve", "metadata", "frames", "query"}
+    for row in rows:
+        (sample,) = row["samples"][server]
+        assert sample["items"] >= row["clients"]
+        assert sample["rate"] > 0
+
+
+@pytest.mark.acceptance
+def test_hounsfield_or_the_given_server(tmp_path: Path) -> None:
+    given = os.environ.get("HOUNSFIELD_BENCHMARK_URL")
+    if given:
+        check(
+            run(tmp_path, "--server", f"given={given}", "--workload", "store,retrieve,metadata,frames,query"), "given"
+        )
+        return
+    found = run(tmp_path, "--hounsfield")
+    check(found, "hounsfield")
+    casts = found["casts"]
+    assert isinstance(casts, dict)
+    assert casts["hounsfield"][0]["stored"] > 0
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(not Path(orthanc.BINARY).exists(), reason="Debian's orthanc is not installed")
+def test_orthanc(tmp_path: Path) -> None:
+    check(run(tmp_path, "--no-hounsfield", "--peer", "orthanc"), "orthanc")
+
+
+@pytest.mark.acceptance
+def test_a_server_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", *SMALLEST, "--work-dir", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--server", "gone=http://127.0.0.1:1/"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("The run failed: ")
+    assert not list(tmp_path.iterdir())
