@@ -48,5 +48,6 @@ def _behind(tag: int, vr: str | None, length: int) -> bool:
 
 
 def _uid(dataset: Any, tag: int) -> str:
-    value = uid.normalise(str(dataset[tag].value)) if tag in dataset else ""
+    raw = dataset.get_item(tag)  # not the element: making one warns about values, and prints them
+    value = uid.normalise(raw.value.decode("latin-1")) if raw is not None and raw.value else ""
     return value if uid.is_valid(value) else ""

@@ -23,7 +23,10 @@ def status(
     token: Token = None,
     timeout: Timeout = 30,
 ) -> None:
-    """Show how a Hounsfield server is doing: health, counts, change feed, FHIR.
+    """Show how a Hounsfield server is doing.
+
+    That is: the health of each dependency, how much is stored, where the
+    change feed is, and whether FHIR is in step with it.
 
     Exit code: 0 healthy, 1 degraded, unhealthy, not known, or FHIR
     synchronisation faulted, 2 the server cannot be reached.

@@ -1,0 +1,120 @@
+import importlib
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hounsfield.cli.main import COMMANDS
+from tests.cli.conftest import CONTROL, Hounsfield, Start
+from tests.cli.dicomweb_server import DicomWebServer
+
+CLIENT_COMMANDS = ("upload", "download", "query", "status")
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    program = (
+        "import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+        "sys.argv = ['hounsfield', '--help']; from hounsfield.cli.main import main; main()"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0
+    for name, command in COMMANDS.items():
+        assert name in run.stdout
+        assert command.sentence[:40] in run.stdout
+    loaded = set(run.stderr.split())
+    assert not loaded & {"pydicom", "sqlalchemy", "httpx", "starlette", "granian", "numpy", "http.client"}
+    assert not loaded & {command.module for command in COMMANDS.values()}
+
+
+def test_help_is_quick() -> None:
+    def processor_seconds() -> float:
+        before = os.times()
+        program = "import sys; sys.argv = ['hounsfield', '--help']; from hounsfield.cli.main import main; main()"
+        subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(processor_seconds() for _ in range(3)) < 0.4  # 0.21 on a slow virtual machine
+
+
+@pytest.mark.parametrize("name", CLIENT_COMMANDS)
+def test_sentence_in_the_list_is_the_command_s_own(name: str) -> None:
+    command = COMMANDS[name]
+    function = getattr(importlib.import_module(command.module), command.function)
+    assert function.__doc__.splitlines()[0] == command.sentence
+
+
+@pytest.mark.parametrize("name", CLIENT_COMMANDS)
+def test_help_of_a_command_has_examples_and_exit_codes(name: str, hounsfield: Hounsfield) -> None:
+    run = hounsfield(name, "--help")
+    assert run.code == 0
+    assert f"hounsfield {name} " in run.out
+    assert "Exit code: 0" in run.out
+    assert "HOUNSFIELD_TOKEN" in run.out
+    assert "HOUNSFIELD_URL" in run.out
+
+
+@pytest.mark.parametrize("name", CLIENT_COMMANDS)
+def test_lines_of_help_fit_a_terminal(name: str) -> None:
+    function = getattr(importlib.import_module(COMMANDS[name].module), COMMANDS[name].function)
+    prose = function.__doc__.split("[bold]Examples")[0]
+    assert max(len(line.strip()) for line in prose.splitlines()) <= 78
+
+
+def test_version(hounsfield: Hounsfield) -> None:
+    assert hounsfield("--version") == (0, "hounsfield 0.1.0\n", "")
+
+
+def test_misspelt_command_is_guessed(hounsfield: Hounsfield) -> None:
+    run = hounsfield("uplaod")
+    assert run.code == 2
+    assert "upload" in run.err
+
+
+def test_own_errors_are_one_line_and_exit_code_2(hounsfield: Hounsfield) -> None:
+    run = hounsfield("query", "studies", "--from", "nonsense")
+    assert (run.code, run.out) == (2, "")
+    assert run.err.count("\n") == 1
+    assert run.err.startswith("hounsfield: 'nonsense' is not the URL of a DICOMweb server")
+
+
+def test_reader_that_goes_away_ends_the_command_quietly(server: DicomWebServer, start: Start) -> None:
+    many = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{i}"]}} for i in range(5000)]
+    server.documents["/v2/studies"] = (200, many)
+    run = start("query", "studies", "--json", "--from", server.url)
+    assert run.stdout is not None
+    assert run.stderr is not None
+    assert run.stdout.readline()
+    run.stdout.close()
+    assert run.stderr.read() == ""
+    assert run.wait(10) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_terminal_gets_a_progress_bar_and_a_table(server: DicomWebServer) -> None:
+    import pty
+
+    server.documents["/v2/studies"] = (200, [{"0020000D": {"vr": "UI", "Value": ["1.2.3\x1b[31m"]}}])
+    ours, theirs = pty.openpty()
+    program = "from hounsfield.cli.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "query", "studies", "--from", server.url],
+        stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "60"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            seen += os.read(ours, 65536)
+        except OSError:
+            break
+    os.close(ours)
+    assert process.wait(5) == 0
+    text = seen.decode()
+    assert "\x1b[1m" in text, "headings are bold"
+    assert "\x1b[31m" not in text, "what the data hold is no command to the terminal"
+    assert "1.2.3" in text
+    assert CONTROL.search(text)
