@@ -21,7 +21,7 @@ _MODIFIERS = {
     "token": {"", "not", "missing"},
     "string": {"", "exact", "contains", "missing"},
     "date": {"", "missing"},
-    "reference": {"", "identifier", "missing", *TYPES},
+    "reference": {"", "identifier", "missing"},
     "id": {"", "missing"},
     "updated": {"", "missing"},
 }
@@ -101,7 +101,7 @@ def condition(resource_type: str, name: str, value: str, context: Context) -> Co
         raise UnknownParameter
     if chained:
         return _chain(parameter, modifier, chained, value, context)
-    if modifier not in _MODIFIERS[parameter.kind]:
+    if modifier not in _MODIFIERS[parameter.kind] and modifier not in parameter.targets:
         raise Invalid(f"The search parameter {code} does not support this modifier.", code="not-supported")
     if modifier == "missing":
         return _missing(parameter, value, context)
@@ -245,8 +245,6 @@ def _targets(parameter: Parameter, modifier: str, text: str, context: Context) -
     """The targets a value may mean: a bare id stands for every type the parameter allows."""
     literal = unescape(text)
     if _ID.fullmatch(literal):
-        if modifier and modifier not in parameter.targets:
-            raise Invalid(f"The search parameter {parameter.name} does not refer to that type.", code="not-supported")
         return [f"{kind}/{literal}" for kind in ([modifier] if modifier else parameter.targets)]
     target = target_of(literal, context.bases)
     if target is None:

@@ -153,8 +153,10 @@ class Indexed:
         if not reference:
             return
         target = target_of(reference.get("reference", "#"), bases)
-        # A parameter of one type (patient) passes over references to others (a Device in subject).
-        if target and (len(parameter.targets) > 1 or target.partition("/")[0] in parameter.targets):
+        if target and len(parameter.targets) == 1 and target.partition("/")[0] not in parameter.targets:
+            # A parameter of one type (patient) passes over references to others (a Device in subject).
+            return
+        if target:
             self.references.add((parameter.number, token_key(target)))
         identifier = reference.get("identifier")
         if identifier and (value := identifier.get("value")):

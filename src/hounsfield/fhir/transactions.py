@@ -145,7 +145,7 @@ class _Run:
         return self.written[name]
 
     def final(self, result: Written) -> Written:
-        """``result``, filled in for a create that found what an earlier entry with the same criteria was yet to write."""
+        """``result``, filled in for a create that found what an earlier entry with its criteria was yet to write."""
         if result.version or not result.name:
             return result
         return replace(self.written[result.name], status=result.status)

@@ -25,6 +25,7 @@ from hounsfield.fhir.entries import known_type
 from hounsfield.fhir.etags import etag, etag_matches
 from hounsfield.fhir.outcomes import (
     FhirRefusal,
+    Invalid,
     Issue,
     MethodNotAllowed,
     TooLarge,
@@ -102,9 +103,8 @@ class Call:
 
     @property
     def query(self) -> str:
-        """The query string as sent."""
-        raw: bytes = self.request.scope["query_string"]
-        return raw.decode("latin-1")
+        """The query string as sent. Raises Invalid."""
+        return _text(self.request.scope["query_string"])
 
     @property
     def is_strict(self) -> bool:
@@ -177,7 +177,7 @@ class FhirApplication:
 
     async def search_by_form(self, call: Call) -> Response:
         body = await _body(call, frozenset(("application/x-www-form-urlencoded",)))
-        parameters = [*call.parameters(), *parse_query(body.decode("latin-1"))]
+        parameters = [*call.parameters(), *parse_query(_text(body))]
         return call.answer(await self._store.search(call.path[0], parameters, strict=call.is_strict, base=call.base))
 
     async def history(self, call: Call) -> Response:
@@ -251,6 +251,13 @@ def _methods(path: tuple[str, ...]) -> dict[str, Handler]:
 def _criteria(call: Call) -> str:
     """The query string of a conditional interaction, without what only shapes the answer."""
     return "&".join(part for part in call.query.split("&") if not part.startswith(("_format=", "_pretty=")))
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise Invalid("The parameters are not in UTF-8.", code="value") from error
 
 
 async def _body(call: Call, types: frozenset[str]) -> bytes:
