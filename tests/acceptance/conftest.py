@@ -1,4 +1,4 @@
-"""Servers for the acceptance tests: the real command, one a module wherever tests can share it."""
+"""The server most acceptance tests share. Each test uses UIDs of its own, so none sees the data of another."""
 
 from collections.abc import Iterator
 
@@ -11,9 +11,9 @@ QUIET = ("--no-cast", "--no-fhir")
 """Arguments of a server whose FHIR side does not matter to the test."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running server with an archive of its own; it must stop cleanly and have logged no surprise."""
+    """A running server; it must stop cleanly and have logged no surprise."""
     server = Server(tmp_path_factory.mktemp("server") / "data", QUIET)
     try:
         server.start()
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server.end()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def client(server: Server) -> Iterator[httpx.Client]:
     """A client of :func:`server`."""
     with server.client() as client:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,18 @@ class MultipartResponse:
         headers = [(b"content-type", f"multipart/related; boundary={self._boundary}".encode())]
         if self._length is not None:
             headers.append((b"content-length", str(self._length).encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        # Sent with the first bytes, so that what fails before them is still answered as an error.
+        start: Message | None = {"type": "http.response.start", "status": 200, "headers": headers}
         head = b""
         async for part in self._parts:
             head += self._head(part.content_type)
             async for chunk in part.chunks:
+                if start is not None:
+                    await send(start)
+                    start = None
                 await send({"type": "http.response.body", "body": head + chunk if head else chunk, "more_body": True})
                 head = b""
             head += b"\r\n"
+        if start is not None:
+            await send(start)
         await send({"type": "http.response.body", "body": head + self._tail(), "more_body": False})
