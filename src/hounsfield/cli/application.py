@@ -1,5 +1,6 @@
 """The ASGI application of one API process, as the server loads it."""
 
+import sys
 from pathlib import Path
 
 from starlette.routing import BaseRoute
@@ -7,9 +8,12 @@ from starlette.types import ASGIApp
 
 from hounsfield.cli import processes
 from hounsfield.cli.process_options import ProcessOptions, published
+from hounsfield.errors import HounsfieldError
+from hounsfield.fhir.store import FhirStore
+from hounsfield.index import feed
 from hounsfield.storage.spool import Spool
 from hounsfield.web.app import Application, Parts
-from hounsfield.web.cast import cast_routes
+from hounsfield.web.cast import cast_check, cast_routes
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.openapi import openapi_route
@@ -18,7 +22,11 @@ from hounsfield.web.openapi import openapi_route
 def create() -> ASGIApp:
     """Called in every API process; the options come from the parent's environment."""
     processes.die_with_parent()
-    return build(published())
+    try:
+        return build(published())
+    except HounsfieldError as error:
+        print(f"hounsfield: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def build(options: ProcessOptions) -> ASGIApp:
@@ -32,6 +40,10 @@ def build(options: ProcessOptions) -> ASGIApp:
         "IndexDatabase": answers(archive.database.check, "The index database answers."),
         "ObjectStore": answers(archive.files.check, "The object store can be written, read and deleted from."),
     }
+
+    async def latest() -> int:
+        return await feed.latest_sequence(archive.database)
+
     routes: list[BaseRoute] = [
         openapi_route(
             title=settings.text("DicomServer:Swagger:Title"),
@@ -40,6 +52,13 @@ def build(options: ProcessOptions) -> ASGIApp:
             server_uri=settings.text("DicomServer:Swagger:ServerUri"),
         )
     ]
+    routes += cast_routes(archive.database, latest, enabled=options.cast)
+    if options.cast:
+        checks["DicomCast"] = cast_check(archive.database, latest, enabled=True)
+    if options.fhir:
+        routes += fhir_routes(FhirStore(archive.database, f"{options.own_root}fhir"))
+    excluded = {name.strip() for name in settings.text("HealthCheckPublisher:ExcludedHealthCheckNames").split(",")}
+    checks = {name: check for name, check in checks.items() if name not in excluded}
     return Application(
         Parts(
             archive=archive,

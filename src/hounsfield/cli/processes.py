@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 from hounsfield.archive.archive import Archive
@@ -17,10 +16,8 @@ from hounsfield.operations.cleanup import CleanupOptions
 from hounsfield.operations.worker import BackgroundWorker
 from hounsfield.settings import Settings
 from hounsfield.storage.object_store import ObjectStore
-from hounsfield.storage.urls import StoreOptions, open_store
-
-DEFAULT_CAST_POLL = timedelta(seconds=5)
-"""Pause between looks at our own feed inside ``serve`` (dicom-cast.md §7.3)."""
+from hounsfield.storage.options import StoreOptions
+from hounsfield.storage.urls import open_store
 
 _PR_SET_PDEATHSIG = 1
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from hounsfield import settings as settings_table
+from hounsfield.cast.options import normalise_root
 from hounsfield.cli.process_options import ProcessOptions, database_url, publish
 from hounsfield.errors import SettingsError
 from hounsfield.settings import Settings
@@ -83,6 +84,8 @@ def serve(
             "DICOM Cast has nowhere to write: set Fhir:Endpoint (environment Fhir__Endpoint), "
             "or leave --no-fhir out, or add --no-cast."
         )
+    if options.cast and settings.text("DicomWeb:Endpoint"):
+        normalise_root(settings.text("DicomWeb:Endpoint"))
     publish(options)
     count = workers or min(MAX_WORKERS, os.cpu_count() or 1)
     _run(options, count, background=worker or options.cast, worker=worker)
@@ -124,6 +127,7 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None) -> None:
     for key in ("DicomWeb:Endpoint", "Fhir:Endpoint"):
         if not settings.text(key):
             raise SettingsError(f"{key} is not set; give it in the settings file or as {key.replace(':', '__')}.")
+    normalise_root(settings.text("DicomWeb:Endpoint"))
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
     from hounsfield.cli import processes
