@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         path = urllib.parse.urlsplit(self.path).path
         if path in self.server.documents:
             status, content = self.server.documents[path]
-            self.answer(status, json.dumps(content).encode(), "application/json")
+            self.answer(status, b"" if content is None else json.dumps(content).encode(), "application/json")
         elif self.command == "POST" and path == "/v2/studies":
             self._store(self.rfile.read(int(self.headers["Content-Length"])))
         elif self.command == "GET" and path.startswith("/v2/"):

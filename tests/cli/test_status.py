@@ -67,6 +67,8 @@ def test_version_of_the_url_is_used(
         ("/cast/status", (200, {"enabled": True, "state": "faulted"}), 1, "faulted"),
         ("/cast/status", (200, {"enabled": False, "state": "stopped"}), 0, "off"),
         ("/cast/status", (404, {}), 0, "unknown"),
+        ("/v2/changefeed/latest", (204, None), 0, "sequence 0"),
+        ("/v2/changefeed/latest", (404, None), 0, "unknown"),
         ("/cast/status", (200, ["not", "an", "object"]), 0, "unknown"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hounsfield.cli.connection import Answer, AnsweredEarly, Stopped
 from hounsfield.cli.sources import Scan, Source
-from hounsfield.cli.stow import AnswerNotUnderstood, Outcome, StowBody, verdicts
+from hounsfield.cli.stow import Outcome, StowBody, verdicts
 from hounsfield.web.content_type import boundary_of, parse_content_type
 from hounsfield.web.multipart import MultipartReader, PartData, PartEnd
 from tests.cli.dicom_files import folder_of
@@ -105,9 +105,12 @@ def three(tmp_path: Path) -> list[Source]:
     return list(Scan(folder_of(tmp_path, 3)).sources())
 
 
-def outcomes(found: Answer, sources: list[Source]) -> list[Outcome]:
-    by_source = {verdict.source.label: verdict.outcome for verdict in verdicts(found, sources)}
-    return [by_source[source.label] for source in sources]
+def outcomes(found: Answer, sources: list[Source]) -> list[Outcome | None]:
+    """For each source its outcome, None where the answer leaves doubt."""
+    known, doubtful = verdicts(found, sources)
+    assert len(known) + len(doubtful) == len(sources)
+    by_source = {verdict.source.label: verdict.outcome for verdict in known}
+    return [by_source.get(source.label) for source in sources]
 
 
 def test_all_stored_needs_no_names(three: list[Source]) -> None:
@@ -120,34 +123,36 @@ def test_mixed_fates_are_matched_by_uid(three: list[Source]) -> None:
     assert outcomes(found, three) == [Outcome.REJECTED, Outcome.ALREADY_STORED, Outcome.STORED_WITH_WARNING]
 
 
-def test_unreadable_files_match_items_without_uid(three: list[Source], tmp_path: Path) -> None:
+def test_files_that_the_server_cannot_name_stay_in_doubt(three: list[Source], tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_bytes(bytes(128) + b"DICM" + bytes(200))
-    sources = [*three[:2], *Scan([broken]).sources()]
-    found = answer([item("1.2.3.4.1"), item("1.2.3.4.2")], [item(None, 43264)])
-    assert outcomes(found, sources) == [Outcome.STORED, Outcome.STORED, Outcome.REJECTED]
+    sources = [*three, *Scan([broken]).sources()]
+    found = answer([item("1.2.3.4.1"), item("1.2.3.4.2")], [item(None, 43264), item(None, 43264)])
+    assert outcomes(found, sources) == [Outcome.STORED, Outcome.STORED, None, None]
 
 
 def test_copies_in_one_request(three: list[Source]) -> None:
     twice = [three[0], three[0]]
-    found = verdicts(answer([item("1.2.3.4.1")], [item("1.2.3.4.1", 45070)]), twice)
+    found, doubtful = verdicts(answer([item("1.2.3.4.1")], [item("1.2.3.4.1", 45070)]), twice)
     assert sorted(verdict.outcome.name for verdict in found) == ["ALREADY_STORED", "STORED"]
-    with pytest.raises(AnswerNotUnderstood):
-        verdicts(answer([item("1.2.3.4.1")], [item("1.2.3.4.1", 272)]), twice)
+    assert doubtful == []
+    assert verdicts(answer([item("1.2.3.4.1")], [item("1.2.3.4.1", 272)]), twice) == ([], twice)
 
 
 @pytest.mark.parametrize(
-    "found",
+    ("found", "certain"),
     [
-        answer([item("1.2.3.4.1")], [item("1.2.3.4.2", 272)]),
-        answer([item("1.2.3.4.1"), item("1.2.3.4.2")], [item("9.9", 272)]),
-        answer([], [], 409),
-        Answer(409, {}, b"no JSON"),
+        (answer([item("1.2.3.4.1")], [item("1.2.3.4.2", 272)]), [Outcome.STORED, Outcome.REJECTED, None]),
+        (answer([item("1.2.3.4.1"), item("1.2.3.4.2")], [item("9.9", 272)]), [Outcome.STORED, Outcome.STORED, None]),
+        (answer([item("1.2.3.4.1"), item("1.2.3.4.1")], []), [None, None, None]),
+        (answer([], [], 409), [None, None, None]),
+        (Answer(409, {}, b"no JSON"), [None, None, None]),
     ],
 )
-def test_answers_that_leave_doubt_are_not_guessed_at(three: list[Source], found: Answer) -> None:
-    with pytest.raises(AnswerNotUnderstood):
-        verdicts(found, three)
+def test_answers_that_leave_doubt_are_not_guessed_at(
+    three: list[Source], found: Answer, certain: list[Outcome | None]
+) -> None:
+    assert outcomes(found, three) == certain
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ def test_answers_that_leave_doubt_are_not_guessed_at(three: list[Source], found:
     ],
 )  # fmt: skip
 def test_reasons(three: list[Source], failed: dict[str, Any], reason: str) -> None:
-    (verdict,) = verdicts(answer([], [failed], 409), three[:1])
+    ((verdict,), _) = verdicts(answer([], [failed], 409), three[:1])
     assert (verdict.outcome, verdict.reason) == (Outcome.REJECTED, reason)
 
 
@@ -174,5 +179,5 @@ def test_success_without_details_is_success(three: list[Source], body: bytes) ->
 
 
 def test_conflict_without_details_is_a_rejection_with_the_sentence(three: list[Source]) -> None:
-    (verdict,) = verdicts(Answer(409, {}, b"Quota exceeded."), three[:1])
+    ((verdict,), _) = verdicts(Answer(409, {}, b"Quota exceeded."), three[:1])
     assert (verdict.outcome, verdict.reason) == (Outcome.REJECTED, "Quota exceeded.")

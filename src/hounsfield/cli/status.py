@@ -55,6 +55,7 @@ class Status:
     health: dict[str, Any] = field(default_factory=dict)
     statistics: dict[str, Any] | None = None
     latest_sequence: int | None = None
+    """0 while the feed is empty."""
     cast: dict[str, Any] | None = None
     denied: bool = False
     """Something was not told because the token is missing or does not suffice."""
@@ -118,17 +119,19 @@ def ask(server: Server, version: str) -> Status:
         found.health = _told(connection, found, "/health/check", 200, 503) or {}
         found.statistics = _told(connection, found, "/statistics", 200)
         latest = _told(connection, found, f"/{version}/changefeed/latest?includeMetadata=false", 200)
-        found.latest_sequence = latest.get("sequence") if latest is not None else None
+        found.latest_sequence = latest.get("sequence", 0) if latest is not None else None
         found.cast = _told(connection, found, "/cast/status", 200)
     return found
 
 
 def _told(connection: Connection, found: Status, target: str, *statuses: int) -> dict[str, Any] | None:
-    """The JSON object at an address if the status is one of these; None otherwise."""
+    """The JSON object at an address if the status is one of these, an empty one for 204; None otherwise."""
     answer: Answer = Patience(0).try_until_answered(
         lambda: connection.ask("GET", target, {"Accept": "application/json"})
     )
     found.denied = found.denied or answer.status in (401, 403)
+    if answer.status == 204:
+        return {}
     if answer.status not in statuses:
         return None
     try:

@@ -16,7 +16,6 @@ from hounsfield.cli.connection import Answer, AnsweredEarly, Stopped
 from hounsfield.cli.sources import Source, Unreadable, open_source, read_exactly
 from hounsfield.cli.terminal import printable
 from hounsfield.dicom import uid
-from hounsfield.errors import HounsfieldError
 
 CHUNK: Final = 256 * 1024
 """Bytes read, joined and sent at once where the kernel cannot copy by itself."""
@@ -126,47 +125,47 @@ class StowBody:
             raise AnsweredEarly("the server answered before the request was complete")
 
 
-class AnswerNotUnderstood(HounsfieldError):
-    """The answer does not tell which instance met which fate; sent one by one they can be told apart."""
+def verdicts(answer: Answer, sources: Sequence[Source]) -> tuple[list[Verdict], list[Source]]:
+    """What a 200, 202 or 409 says (store.md §5): the verdicts, and the sources of which it says nothing certain.
 
-
-def verdicts(answer: Answer, sources: Sequence[Source]) -> list[Verdict]:
-    """What a 200, 202 or 409 says of each source (store.md §5). Raises AnswerNotUnderstood.
-
-    One source needs no matching. For several, items are matched by the SOP Instance UIDs in the files' headers, and
-    only if that is unambiguous.
+    One source needs no matching, nor do several that are all stored. Otherwise items are matched by the SOP Instance
+    UIDs in the files' headers. Left over are, for instance, files that the server could not read and so cannot
+    name: sent alone, each gets its verdict.
     """
     stored, failed = _items(answer)
     if not stored and not failed and answer.status in (200, 202):
-        return [Verdict(source, Outcome.STORED) for source in sources]  # a server that says nothing more
+        return [Verdict(source, Outcome.STORED) for source in sources], []  # a server that says nothing more
     if len(sources) == 1:
         items = failed or stored
-        if not items:
-            return [Verdict(sources[0], Outcome.REJECTED, answer.sentence or f"HTTP {answer.status} without a reason")]
-        return [_verdict(sources[0], items[0], bool(failed))]
+        if items:
+            return [_verdict(sources[0], items[0], bool(failed))], []
+        return [Verdict(sources[0], Outcome.REJECTED, answer.sentence or f"HTTP {answer.status} without a reason")], []
     if not failed and len(stored) == len(sources):
-        return [_verdict(source, item, failed=False) for source, item in zip(sources, stored, strict=True)]
+        return [_verdict(source, item, failed=False) for source, item in zip(sources, stored, strict=True)], []
     return _matched(sources, stored, failed)
 
 
-def _matched(sources: Sequence[Source], stored: list[Any], failed: list[Any]) -> list[Verdict]:
-    by_uid: dict[str, list[tuple[Any, bool]]] = defaultdict(list)
-    for is_failed, items in ((False, stored), (True, failed)):
-        for item in items:
-            by_uid[uid.normalise(str(_value(item, "00081155") or ""))].append((item, is_failed))
+def _matched(sources: Sequence[Source], stored: list[Any], failed: list[Any]) -> tuple[list[Verdict], list[Source]]:
+    items: dict[str, list[tuple[Any, bool]]] = defaultdict(list)
+    for is_failed, some in ((False, stored), (True, failed)):
+        for item in some:
+            items[uid.normalise(str(_value(item, "00081155") or ""))].append((item, is_failed))
     groups: dict[str, list[Source]] = defaultdict(list)
     for source in sources:
         groups[_sop_instance_uid(source)].append(source)
-    if {name: len(group) for name, group in groups.items()} != {name: len(items) for name, items in by_uid.items()}:
-        raise AnswerNotUnderstood("The answer does not name every instance of the request.")
     found: list[Verdict] = []
+    doubtful: list[Source] = []
     for name, group in groups.items():
-        pairs = [_verdict(source, *item) for source, item in zip(group, by_uid[name], strict=True)]
-        rejected = sum(verdict.outcome is Outcome.REJECTED for verdict in pairs)
-        if 0 < rejected < len(pairs):  # which of the copies was refused cannot be told
-            raise AnswerNotUnderstood("The answer names an instance twice.")
-        found += pairs
-    return found
+        if not name or len(items[name]) != len(group):
+            doubtful += group
+            continue
+        of_group = [_verdict(source, *item) for source, item in zip(group, items[name], strict=True)]
+        rejected = sum(verdict.outcome is Outcome.REJECTED for verdict in of_group)
+        if 0 < rejected < len(group):  # of copies in one request nobody can tell which one was refused
+            doubtful += group
+        else:
+            found += of_group
+    return found, doubtful
 
 
 def _verdict(source: Source, item: Any, failed: bool) -> Verdict:

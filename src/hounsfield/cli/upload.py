@@ -27,7 +27,7 @@ from hounsfield.cli.connection import (
 from hounsfield.cli.journal import Journal, JournalUnusable, default_path
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
 from hounsfield.cli.sources import Scan, Source, Unreadable
-from hounsfield.cli.stow import AnswerNotUnderstood, Outcome, StowBody, Verdict, verdicts
+from hounsfield.cli.stow import Outcome, StowBody, Verdict, verdicts
 from hounsfield.cli.terminal import ProgressLine, on_terminal
 from hounsfield.cli.upload_report import ReportFile, Tally
 
@@ -246,13 +246,11 @@ class Upload:
         if answer.status in _RUN_STOPPING:
             raise answer.refusal("the upload")
         if answer.status in (200, 202, 409):
-            try:
-                found = verdicts(answer, batch)
-            except AnswerNotUnderstood:
-                return self._send_singly(connection, batch)
+            found, doubtful = verdicts(answer, batch)
             if self._journal is not None:
                 self._journal.acknowledge(v.source for v in found if v.outcome is not Outcome.REJECTED)
-            return self._tally.judge(found)
+            self._tally.judge(found)
+            return self._send_singly(connection, doubtful)
         if len(batch) > 1:  # the refusal is of the whole request: find out which file is the cause
             self._one_by_one = self._one_by_one or answer.status == 413
             return self._send_singly(connection, batch)
