@@ -135,7 +135,8 @@ def _text(attribute: Attribute, value: str, fuzzy: bool) -> Condition:
 
 
 def _uid(attribute: Attribute, value: str, fuzzy: bool) -> Condition:
-    return Equal(attribute, uid.normalise(value))
+    # No UID holds a null, and PostgreSQL takes none.
+    return Equal(attribute, uid.normalise(value).replace("\0", ""))
 
 
 def _date(attribute: Attribute, value: str, fuzzy: bool) -> Condition:
