@@ -109,7 +109,7 @@ class Table:
 
     def leaf(self, parent: str, last: str, element: dict[str, Any]) -> None:
         for kind in element["type"]:
-            code = kind["code"]
+            code = spelt = kind["code"]
             if code.startswith("http://hl7.org/fhirpath/"):
                 code = next(e["valueUrl"] for e in kind["extension"] if e["url"] == FHIR_TYPE)
                 if last == "id" and "." not in parent and parent in RESOURCES:
@@ -119,7 +119,7 @@ class Table:
                     code = profile.removeprefix(BASE)
             targets = [target.removeprefix(BASE) for target in kind.get("targetProfile", [])]
             if last.endswith("[x]"):
-                key = last[:-3] + code[0].upper() + code[1:]
+                key = last[:-3] + spelt[0].upper() + spelt[1:]
                 self.put(parent, key, code, element, targets, last[:-3])
             else:
                 self.put(parent, last, code, element, targets)

@@ -1,16 +1,18 @@
 """The store on both engines, and an HTTP client of it."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from starlette.applications import Starlette
 
 from hounsfield.database.connect import open_database
-from hounsfield.database.engine import Database, Transaction
+from hounsfield.database.engine import Database
 from hounsfield.database.migrate import upgrade
 from hounsfield.fhir.store import FhirStore
 from hounsfield.web.fhir import fhir_routes
@@ -39,24 +41,28 @@ def fhir_postgres_url(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a migrated database of each engine."""
+    """The URL of a migrated database of each engine, without FHIR rows."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "fhir.db")
         return f"sqlite:///{tmp_path / 'fhir.db'}"
     url: str = request.getfixturevalue("fhir_postgres_url")
+    asyncio.run(empty(url))
     return url
+
+
+async def empty(url: str) -> None:
+    """Remove all FHIR rows of a PostgreSQL database."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"TRUNCATE {', '.join(f'fhir_{table}' for table in TABLES)}")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open database without FHIR rows."""
     database = open_database(database_url)
-
-    async def empty(tx: Transaction) -> None:
-        for table in TABLES:
-            await tx.execute(f"DELETE FROM fhir_{table}")
-
-    await database.write(empty)
     yield database
     await database.close()
 

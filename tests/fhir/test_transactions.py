@@ -48,7 +48,11 @@ def cast_bundle(uid: str = "1.2", patient_id: str = "P1") -> Json:
         entry(
             "POST",
             "Observation",
-            observation(who, partOf=[{"reference": what}]),
+            observation(
+                who,
+                partOf=[{"reference": what}],
+                identifier=[{"system": "urn:hounsfield:observation", "value": f"{uid}#0"}],
+            ),
             urn(),
             ifNoneExist=f"identifier=urn:hounsfield:observation%7C{uid}%230",
         ),

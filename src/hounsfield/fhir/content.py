@@ -47,11 +47,20 @@ def tail_of(resource: dict[str, Any]) -> bytes:
     """What is stored of a resource. Raises Invalid for values that JSON cannot hold."""
     meta = {key: value for key, value in resource.get("meta", {}).items() if key not in _SERVER_META}
     rest = {key: value for key, value in resource.items() if key not in _SERVER_KEYS}
+    tail = _encoded(meta)[1:]
+    return tail + b"," + _encoded(rest)[1:] if rest else tail + b"}"
+
+
+def copied(value: Any) -> Any:
+    """``value`` as it would arrive by HTTP. Raises Invalid for what JSON cannot hold."""
+    return parse(_encoded(value))
+
+
+def _encoded(value: Any) -> bytes:
     try:
-        tail = encode_json(meta)[1:]
-        return tail + b"," + encode_json(rest)[1:] if rest else tail + b"}"
-    except (TypeError, UnicodeEncodeError, msgspec.EncodeError) as error:
-        raise Invalid("The resource holds a value that JSON cannot express.", code="structure") from error
+        return encode_json(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.EncodeError) as error:
+        raise Invalid("There is a value that JSON cannot express.", code="structure") from error
 
 
 def full(name: str, version: int, updated: int, tail: bytes) -> bytes:

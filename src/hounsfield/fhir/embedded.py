@@ -6,7 +6,7 @@ import msgspec
 
 from hounsfield.errors import HounsfieldError
 from hounsfield.fhir.capability import capability_statement
-from hounsfield.fhir.content import decode_json, encode_json
+from hounsfield.fhir.content import copied, encode_json
 from hounsfield.fhir.outcomes import FhirRefusal
 from hounsfield.fhir.store import FhirStore
 from hounsfield.fhir.target import FhirError, Match, Resource
@@ -38,7 +38,7 @@ class EmbeddedTarget:
         try:
             if any(str(entry.get("fullUrl", "")).startswith("urn:") for entry in bundle.get("entry", ())):
                 # The store writes the final references into what it is given; the caller's bundle stays as it is.
-                bundle = decode_json(encode_json(bundle))
+                bundle = copied(bundle)
             answer = await self._store.bundle(bundle)
         except HounsfieldError as error:
             raise _fhir_error(error) from error

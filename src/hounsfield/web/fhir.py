@@ -78,7 +78,7 @@ def negotiate(accept: str, format_parameter: str, pretty: bool) -> Form:
         return Form(FHIR_JSON if FHIR_JSON in json or "json+fhir" in json[0] else "application/json", pretty)
     if "text/html" in types:
         return Form("application/json", True)
-    if not accepted or "*/*" in types or "application/*" in types:
+    if not (accept or format_parameter) or "*/*" in types or "application/*" in types:
         return Form(FHIR_JSON, pretty)
     raise UnsupportedFormat("The server speaks JSON only, of FHIR R4.")
 
