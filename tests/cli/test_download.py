@@ -235,8 +235,6 @@ def test_single_part_answer_of_one_instance(server: DicomWebServer, tmp_path: Pa
     ("status", "content_type", "text"),
     [
         (401, "text/plain", "--token"),
-        (406, "text/plain", "--transfer-syntax '*'"),
-        (500, "text/plain", "HTTP 500"),
         (200, "text/html", "did not answer with DICOM files (text/html)"),
         (200, "multipart/related", "no boundary"),
     ],
@@ -249,6 +247,36 @@ def test_refusals(
     run = hounsfield("download", "1.2.3", "--from", server.url, "--to", tmp_path)
     assert run.code == 2
     assert text in run.err
+
+
+@pytest.mark.parametrize(("status", "advice"), [(406, "--transfer-syntax '*'"), (500, "log")])
+def test_what_is_refused_as_a_whole_is_asked_for_singly(
+    server: DicomWebServer, tmp_path: Path, hounsfield: Hounsfield, status: int, advice: str
+) -> None:
+    fill(server)
+
+    def refuse(handler: Handler) -> bool:
+        whole = "limit" not in handler.path and "/instances/" not in handler.path
+        return (whole or handler.path.endswith("1.2.3.2.4")) and handler.answer(status, b"No.")
+
+    server.interfere = refuse
+    run = hounsfield("download", "1.2.3", "--from", server.url, "--to", tmp_path, "--transfer-syntax", "1.2.3")
+    assert run.code == 1
+    assert "missing:          1 of 10" in run.out
+    assert f"/instances/1.2.3.2.4 in transfer syntax 1.2.3 (HTTP {status}). No." in run.out
+    assert advice in run.out
+    assert len(files(tmp_path)) == 9
+
+
+def test_server_that_refuses_everything_is_not_asked_for_ever(
+    server: DicomWebServer, tmp_path: Path, hounsfield: Hounsfield
+) -> None:
+    fill(server, instances=50)
+    server.interfere = lambda handler: "limit" not in handler.path and handler.answer(500, b"")
+    run = hounsfield("download", "1.2.3", "--from", server.url, "--to", tmp_path)
+    assert run.code == 2
+    assert "HTTP 500" in run.err
+    assert len(server.requests) < 20
 
 
 def test_unknown_study(server: DicomWebServer, tmp_path: Path, hounsfield: Hounsfield) -> None:

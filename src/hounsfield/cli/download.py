@@ -1,8 +1,9 @@
 """``hounsfield download``: WADO-RS into files named by their identifiers, resumable, in flat memory.
 
 First the server is asked which instances there are (QIDO-RS), then for those that are not on disk yet: the whole
-study or series in one answer where nothing of it is there, else instance by instance. Every part goes to a temporary
-file, gets its name from the identifiers in its own header, and appears under it only when it is complete.
+study or series in one answer where nothing of it is there; else, or if that is refused, instance by instance. Every
+part goes to a temporary file, gets its name from the identifiers in its own header, and appears under it only when it
+is complete.
 """
 
 import contextlib
@@ -35,7 +36,9 @@ from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_c
 from hounsfield.web.multipart import MalformedMultipart, MultipartReader, PartData, PartEnd, PartStart
 
 CHUNK: Final = 256 * 1024
-MAX_REFUSAL: Final = 65536
+MAX_REFUSALS: Final = 10
+"""Requests refused in a row before the server is taken to refuse everything."""
+REFUSAL_BYTES: Final = 65536
 """Bytes of an error's body that are read."""
 SHOWN_MISSING: Final = 20
 """Missing instances named on the screen."""
@@ -110,6 +113,9 @@ class Download:
     """(series, instance) the server lists; None when it does not tell."""
     problems: list[str] = field(default_factory=list)
     _there_before: int = 0
+    _singly: bool = False
+    _refused: set[tuple[str, str]] = field(default_factory=set)
+    _refusals_in_a_row: int = 0
     _patience: Patience = field(init=False)
     _started: float = field(default_factory=time.monotonic)
 
@@ -176,8 +182,10 @@ class Download:
             saved = len(self.files.saved)
             try:
                 for target in self._targets(series):
-                    self._retrieve(target)
-                return
+                    if not self._retrieve(target):
+                        break
+                else:
+                    return
             except ConnectionBroken as problem:
                 fruitless = fruitless + 1 if len(self.files.saved) == saved else 0
                 if fruitless > self.retries:
@@ -187,24 +195,23 @@ class Download:
 
     def _targets(self, series: str | None) -> Iterator[_Target]:
         whole = f"/studies/{self.study}" + (f"/series/{series}" if series else "")
-        missing = sorted(self.files.missing(self.wanted or ()))
-        if self.wanted is None or len(missing) == len(self.wanted) > 1:
+        missing = sorted(self.files.missing(self.wanted or ()) - self._refused)
+        if self.wanted is None or (len(missing) == len(self.wanted) > 1 and not self._singly):
             yield _Target(whole)
             return
         listed = Counter(found for found, _ in self.wanted)
         for one, group in itertools.groupby(missing, lambda pair: pair[0]):
             pairs = list(group)
-            if len(pairs) == listed[one] > 1:
+            if len(pairs) == listed[one] > 1 and not self._singly:
                 yield _Target(f"/studies/{self.study}/series/{one}")
             else:
                 yield from (_Target(f"/studies/{self.study}/series/{one}/instances/{pair[1]}", pair) for pair in pairs)
 
-    def _retrieve(self, target: _Target) -> None:
+    def _retrieve(self, target: _Target) -> bool:
+        """Loads a target; false if from now on instances have to be asked for singly."""
         answer, response = self._open(target.resource)
-        if answer.status == 404 and self.wanted is not None:
-            return  # deleted meanwhile; the report says that it is missing
         if answer.status != 200:
-            raise answer.refusal(f"{target.resource} in transfer syntax {self.transfer_syntax}")
+            return self._note_refusal(target, answer)
         try:
             media_type, parameters = parse_content_type(answer.headers.get("content-type", ""))
             reader = MultipartReader(boundary_of(parameters)) if media_type == "multipart/related" else None
@@ -220,6 +227,23 @@ class Download:
             raise ConnectionBroken(f"The connection to {self.connection.server.url} broke during a file.") from problem
         finally:
             self.files.abandon()
+        self._refusals_in_a_row = 0
+        return True
+
+    def _note_refusal(self, target: _Target, answer: Answer) -> bool:
+        """Goes on with single instances where a whole is refused, e.g. because one of them cannot be transcoded."""
+        refusal = answer.refusal(f"{target.resource} in transfer syntax {self.transfer_syntax}")
+        self._refusals_in_a_row += 1
+        hopeless = answer.status < 400 or answer.status in (401, 403) or self._refusals_in_a_row > MAX_REFUSALS
+        if self.wanted is None or hopeless:
+            raise refusal
+        if target.instance is None:
+            self._singly = True
+            return False
+        self._refused.add(target.instance)
+        if answer.status != 404:  # that one was deleted meanwhile: missing says it all
+            self.files.problems.append(refusal.message)
+        return True
 
     def _open(self, resource: str) -> tuple[Answer, http.client.HTTPResponse]:
         wanted = f'multipart/related; type="application/dicom"; transfer-syntax={self.transfer_syntax}'
@@ -229,7 +253,7 @@ class Download:
             answer, response = self.connection.open(resource, {"Accept": wanted})
             if answer.status != 200:
                 with contextlib.suppress(OSError, http.client.HTTPException):
-                    answer = Answer(answer.status, answer.headers, response.read(MAX_REFUSAL))
+                    answer = Answer(answer.status, answer.headers, response.read(REFUSAL_BYTES))
                 self.connection.close()
             opened[:] = [response]
             return answer
