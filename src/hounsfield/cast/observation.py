@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hounsfield.cast.imaging_study import ACCESSION_NUMBER
 from hounsfield.cast.reference import accession_identifier, study_identifier
-from hounsfield.cast.structured_report import CONTENT_SEQUENCE, Code, Node
+from hounsfield.cast.structured_report import CONCEPT_NAME_CODE_SEQUENCE, CONTENT_SEQUENCE, Code, Node
 from hounsfield.cast.values import Values
 from hounsfield.fhir.target import Resource
 
@@ -104,7 +104,7 @@ _EVENT_COMPONENTS = (
 
 def read(values: Values, study_uid: str, sop_uid: str) -> tuple[Resource, ...]:
     """The Observations of one instance in document order, still without ``subject`` and ``partOf``."""
-    if not values.all(CONTENT_SEQUENCE):
+    if not values.all(CONCEPT_NAME_CODE_SEQUENCE) and not values.all(CONTENT_SEQUENCE):
         return ()
     root = Node(values)
     accession = root.child(_ACCESSION_NUMBER)

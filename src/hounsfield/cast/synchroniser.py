@@ -178,8 +178,10 @@ class Synchroniser:
                 found, intended = await self._plan(run)
                 if intended.creates_endpoint:
                     # Of many studies that arrive in an empty server, one makes the Endpoint; the others find it.
+                    is_another_making_it = self._endpoint_lock.locked()
                     async with self._endpoint_lock:
-                        found, intended = await self._plan(run)
+                        if is_another_making_it:
+                            found, intended = await self._plan(run)
                         await self._send(intended)
                 else:
                     await self._send(intended)

@@ -1,0 +1,385 @@
+"""The loop: capability, polling, lease, status, faults, restart."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from hounsfield.cast.failure import Faulted
+from hounsfield.cast.feed import FeedPage, FeedUnreadable
+from hounsfield.cast.state import CastState, Status
+from hounsfield.cast.worker import CastWorker, check_capability
+from hounsfield.database import leases
+from hounsfield.database.connect import open_database
+from hounsfield.database.engine import Database
+from hounsfield.errors import StoreUnavailable
+from hounsfield.fhir.embedded import EmbeddedTarget
+from hounsfield.fhir.store import FhirStore
+from tests.cast.conftest import OPTIONS, ROOT
+from tests.cast.faulty_target import FaultyTarget, status
+from tests.cast.fhir_content import content, resources
+from tests.cast.memory_archive import MemoryArchive, ct
+
+TRANSACTIONS = {"rest": [{"interaction": [{"code": "transaction"}]}]}
+
+
+@pytest.fixture
+def archive() -> MemoryArchive:
+    return MemoryArchive()
+
+
+@pytest.fixture
+def faulty(target: EmbeddedTarget) -> FaultyTarget:
+    return FaultyTarget(target)
+
+
+@asynccontextmanager
+async def running(worker: CastWorker) -> AsyncIterator[asyncio.Event]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 5)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110 (nobody tells: it is what a database says)
+            await asyncio.sleep(0.01)
+
+
+def synced(state: CastState, position: int) -> Callable[[], Awaitable[bool]]:
+    async def holds() -> bool:
+        found = await state.status()
+        return found.synced_sequence == position and found.activity is not None and found.activity.state == "idle"
+
+    return holds
+
+
+def in_state(state: CastState, name: str) -> Callable[[], Awaitable[bool]]:
+    async def holds() -> bool:
+        activity = (await state.status()).activity
+        return activity is not None and activity.state == name
+
+    return holds
+
+
+def store(archive: MemoryArchive, number: int) -> None:
+    archive.store((f"1.{number}", f"1.{number}.1", f"1.{number}.1.1"), ct(PatientID=f"P{number}"))
+
+
+@pytest.mark.parametrize("version", ["4.0.0", "4.0.1"])
+def test_fit_servers(version: str) -> None:
+    check_capability({"fhirVersion": version} | TRANSACTIONS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"fhirVersion": "3.0.2"} | TRANSACTIONS,
+        {"fhirVersion": "5.0.0"} | TRANSACTIONS,
+        TRANSACTIONS,
+        {"fhirVersion": "4.0.1"},
+        {"fhirVersion": "4.0.1", "rest": [{"interaction": [{"code": "batch"}]}, {}]},
+    ],
+)
+def test_unfit_servers(statement: dict[str, Any]) -> None:
+    with pytest.raises(Faulted) as fault:
+        check_capability(statement)
+    assert fault.value.name == "InvalidFhirServerException"
+
+
+async def test_new_entries_are_cast_until_told_to_stop(
+    archive: MemoryArchive, target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    worker = CastWorker(archive, target, database, OPTIONS)
+    async with running(worker):
+        await until(synced(state, 0))
+        for number in range(1, 30):
+            store(archive, number)
+        await until(synced(state, 29))
+        found = (await state.status()).activity
+        assert found is not None
+        assert (found.fhir_endpoint, found.dicom_web_endpoint) == (target.endpoint, ROOT)
+    assert len(await resources(target, "ImagingStudy")) == 29
+    stopped = (await state.status()).activity
+    assert stopped is not None
+    assert stopped.state == "stopped"
+
+
+async def test_a_restart_goes_on_where_it_ended(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState
+) -> None:
+    for round_ in range(3):
+        store(archive, round_)
+        async with running(CastWorker(archive, faulty, database, OPTIONS)):
+            await until(synced(state, round_ + 1))
+    assert len(faulty.bundles) == 3
+
+
+async def test_pages_that_repeat_entries_or_come_unordered(
+    archive: MemoryArchive, target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    class Stuttering(MemoryArchive):
+        async def page(self, after: int, limit: int) -> FeedPage:
+            page = await archive.page(max(after - 5, 0), limit + 5)
+            return FeedPage([*reversed(page.entries), *page.entries], after + limit)
+
+        async def latest(self) -> int:
+            return await archive.latest()
+
+    for number in range(25):
+        archive.store(("1.1", "1.1", f"1.1.{number}"), ct(PatientName=f"Name{number}", InstanceNumber=number))
+    async with running(CastWorker(Stuttering(), target, database, OPTIONS)):
+        await until(synced(state, 25))
+    found = await content(target)
+    study = next(one for name, one in found.items() if name.startswith("ImagingStudy"))
+    assert [one["number"] for one in study["series"][0]["instance"]] == list(range(25))
+
+
+async def test_a_window_without_entries_is_passed(
+    archive: MemoryArchive, target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    store(archive, 1)
+    archive.skip(100)
+    store(archive, 2)
+    async with running(CastWorker(archive, target, database, OPTIONS)):
+        await until(synced(state, 102))
+    assert len(await resources(target, "ImagingStudy")) == 2
+
+
+async def test_a_reader_that_gets_no_further_is_not_asked_at_once_again(
+    target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    class Stuck(MemoryArchive):
+        asked = 0
+
+        async def latest(self) -> int:
+            return 5
+
+        async def page(self, after: int, limit: int) -> FeedPage:
+            self.asked += 1
+            return FeedPage([], after)
+
+    stuck = Stuck()
+    async with running(CastWorker(stuck, target, database, replace(OPTIONS, poll_interval=timedelta(seconds=0.2)))):
+        await asyncio.sleep(0.3)
+    assert 1 <= stuck.asked <= 3
+
+
+async def test_wake_and_watch_shorten_the_pause(
+    archive: MemoryArchive, target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    slow = replace(OPTIONS, poll_interval=timedelta(minutes=1))
+    worker = CastWorker(archive, target, database, slow)
+    async with running(worker):
+        await until(in_state(state, "idle"))
+        store(archive, 1)
+        worker.wake()
+        await until(synced(state, 1), 1)
+    watching = CastWorker(archive, target, database, replace(slow, watch_interval=timedelta(milliseconds=10)))
+    async with running(watching):
+        await until(in_state(state, "idle"))
+        store(archive, 2)
+        await until(synced(state, 2), 1)
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_refused_credentials_are_a_fault_that_loses_nothing(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState, code: int
+) -> None:
+    store(archive, 1)
+    faulty.poison = {"Bundle": status(code)}
+    async with running(CastWorker(archive, faulty, database, OPTIONS)):
+        await until(in_state(state, "faulted"))
+        found = await state.status()
+        assert found.activity is not None
+        assert found.activity.last_error is not None
+        assert found.activity.last_error.type == "FhirClientException"
+        assert found.synced_sequence == 0
+        assert sum(found.error_counts.values()) == 0
+        faulty.poison.clear()
+        await until(synced(state, 1))
+        done: Status = await state.status()
+        assert done.activity is not None
+        assert done.activity.last_error is None
+    assert faulty.requests.count("GET metadata") >= 2
+
+
+async def test_an_unfit_server_is_a_fault_until_it_is_fit(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(archive, 1)
+
+    async def old() -> dict[str, Any]:
+        return {"fhirVersion": "3.0.2"}
+
+    monkeypatch.setattr(faulty, "capabilities", old)
+    async with running(CastWorker(archive, faulty, database, OPTIONS)):
+        await until(in_state(state, "faulted"))
+        assert faulty.requests == []
+        monkeypatch.undo()
+        await until(synced(state, 1))
+
+
+async def test_a_server_that_is_away_at_the_start_is_waited_for(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState
+) -> None:
+    store(archive, 1)
+    faulty.is_down = True
+    async with running(CastWorker(archive, faulty, database, OPTIONS)):
+        await until(in_state(state, "retrying"))
+        faulty.is_down = False
+        await until(synced(state, 1))
+
+
+async def test_a_server_that_refuses_metadata_is_a_fault(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState
+) -> None:
+    faulty.failures, faulty.match = [status(404)], "GET metadata"
+    async with running(CastWorker(archive, faulty, database, OPTIONS)):
+        await until(in_state(state, "faulted"))
+        await until(synced(state, 0))
+
+
+@pytest.mark.parametrize(("error", "name"), [(FeedUnreadable("no"), "FeedUnreadable"), (KeyError("x"), "KeyError")])
+async def test_a_feed_that_cannot_be_read_is_a_fault(
+    archive: MemoryArchive,
+    target: EmbeddedTarget,
+    database: Database,
+    state: CastState,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    name: str,
+) -> None:
+    async def unreadable(*_: object) -> FeedPage:
+        raise error
+
+    store(archive, 1)
+    monkeypatch.setattr(archive, "page", unreadable)
+    async with running(CastWorker(archive, target, database, OPTIONS)):
+        await until(in_state(state, "faulted"))
+        activity = (await state.status()).activity
+        assert activity is not None
+        assert activity.last_error is not None
+        assert activity.last_error.type == name
+        monkeypatch.undo()
+        await until(synced(state, 1))
+
+
+async def test_a_position_that_cannot_be_read_is_not_zero(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(archive, 1)
+    async with running(CastWorker(archive, faulty, database, OPTIONS)):
+        await until(synced(state, 1))
+    monkeypatch.setattr("hounsfield.cast.worker.BEAT_SECONDS", 0.05)
+    failures = [StoreUnavailable("disk"), StoreUnavailable("disk")]
+    position = CastState.position
+
+    async def failing(self: CastState) -> int:
+        if failures:
+            raise failures.pop()
+        return await position(self)
+
+    monkeypatch.setattr(CastState, "position", failing)
+    asked: list[int] = []
+    page = archive.page
+
+    async def recorded(after: int, limit: int) -> FeedPage:
+        asked.append(after)
+        return await page(after, limit)
+
+    monkeypatch.setattr(archive, "page", recorded)
+    store(archive, 2)
+    async with running(CastWorker(archive, faulty, database, OPTIONS)):
+        await until(synced(state, 2))
+    assert asked == [1]
+    assert failures == []
+
+
+async def test_one_worker_is_active_and_the_next_takes_over(
+    archive: MemoryArchive,
+    target: EmbeddedTarget,
+    database: Database,
+    state: CastState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hounsfield.cast.worker.BEAT_SECONDS", 0.05)
+    first, second = FaultyTarget(target), FaultyTarget(target)
+    async with running(CastWorker(archive, first, database, OPTIONS)) as stop:
+        await until(in_state(state, "idle"))
+        async with running(CastWorker(archive, second, database, OPTIONS)):
+            store(archive, 1)
+            await until(synced(state, 1))
+            assert second.requests == []
+            stop.set()
+            store(archive, 2)
+            await until(synced(state, 2))
+    assert len(first.bundles) == len(second.bundles) == 1
+
+
+async def test_a_worker_whose_lease_was_taken_stops_writing(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hounsfield.cast.worker.BEAT_SECONDS", 0.05)
+    monkeypatch.setattr("hounsfield.cast.worker.LEASE_SECONDS", 0.2)
+    async with running(CastWorker(archive, faulty, database, OPTIONS)):
+        await until(in_state(state, "idle"))
+
+        async def steal(tx: Any) -> None:
+            await tx.execute("UPDATE lease SET owner = 'thief', expires = 9000000000000000 WHERE name = 'cast'")
+
+        await database.write(steal)
+        await asyncio.sleep(0.2)
+        store(archive, 1)
+        await asyncio.sleep(0.2)
+        assert faulty.bundles == []
+        await leases.release(database, "cast", "thief")
+        await until(synced(state, 1))
+
+
+async def test_stopping_does_not_wait_for_an_outage(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState
+) -> None:
+    store(archive, 1)
+    faulty.poison = {"Bundle": status(503)}
+    patient = replace(OPTIONS, total_retry_duration=timedelta(hours=1))
+    worker = CastWorker(archive, faulty, database, patient)
+    async with running(worker):
+        await until(in_state(state, "retrying"))
+        clock = asyncio.get_running_loop().time
+        began = clock()
+    assert clock() - began < 1
+
+
+async def test_catching_up_pauses_between_pages(
+    archive: MemoryArchive, target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    for number in range(5):
+        store(archive, number)
+    gentle = replace(OPTIONS, page_size=1, catchup_interval=timedelta(milliseconds=60))
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    async with running(CastWorker(archive, target, database, gentle)):
+        await until(synced(state, 5))
+    assert clock() - began >= 0.3
+
+
+@pytest.mark.peer
+async def test_on_postgresql(archive: MemoryArchive, cast_postgres_url: str) -> None:
+    database = open_database(cast_postgres_url)
+    state = CastState(database)
+    target = EmbeddedTarget(FhirStore(database, "http://hospital.example/fhir"), "http://hospital.example/fhir")
+    for number in range(40):
+        archive.store((f"1.{number % 8}", "1.1", f"1.1.{number}"), ct(PatientID=f"P{number % 4}"))
+    async with running(CastWorker(archive, target, database, replace(OPTIONS, page_size=100))):
+        await until(synced(state, 40), 20)
+    assert len(await resources(target, "ImagingStudy")) == 8
+    await database.close()
