@@ -14,6 +14,9 @@ from hounsfield.errors import NotFound
 from hounsfield.index.frames import spans
 from hounsfield.index.instances import StoredInstance
 
+AT_HAND_BYTES = 1024 * 1024
+"""Frames up to this size are copied from the page cache at once; larger ones are left to a thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class FramePlan:
@@ -53,12 +56,14 @@ def _is_native(transfer_syntax: str) -> bool:
     return syntax is not None and not syntax.encapsulated
 
 
-async def read(archive: Archive, plan: FramePlan) -> AsyncIterator[bytes]:
+async def read(archive: Archive, plan: FramePlan) -> AsyncIterator[bytes | bytearray]:
     """The frames' bytes, one item a frame."""
     swap = plan.transfer_syntax != plan.instance.transfer_syntax
     for number, (offset, length) in zip(plan.numbers, plan.spans, strict=True):
         if plan.index.stream_start is None:
-            data = await archive.files.get_range(plan.instance.file_key, offset, length)
+            key = plan.instance.file_key
+            cached = archive.files.at_hand(key, offset, length) if length <= AT_HAND_BYTES else None
+            data = cached if cached is not None else await archive.files.get_range(key, offset, length)
         else:
             data = await _inflated(archive, plan, offset, length)
         yield plan.index.frame(number, data, little_endian=swap)

@@ -90,7 +90,7 @@ class FrameIndex:
         last = min(last + -last % self.word, self.length)
         return self.offset + first, last - first
 
-    def frame(self, number: int, data: bytes, *, little_endian: bool = False) -> bytes:
+    def frame(self, number: int, data: bytes | bytearray, *, little_endian: bool = False) -> bytes | bytearray:
         """The frame's bytes from the bytes of its span: item headers removed, fragments joined, bits realigned.
 
         With ``little_endian`` the samples of a big-endian source are swapped; without, they stay as stored.
@@ -101,7 +101,9 @@ class FrameIndex:
         if little_endian and self.word > 1:
             data = _swapped(data, self.word)
         first, last = self._native_bytes(number)
-        data = data[first % self.word :][: last - first]
+        start = first % self.word
+        if start or len(data) != last - first:  # slicing copies, and a frame may have megabytes
+            data = data[start : start + last - first]
         if len(data) < last - first:
             raise InternalError("A frame is shorter than its index says.")
         if self.frame_bits % 8:
@@ -216,13 +218,13 @@ def _little(values: "array[int]") -> "array[int]":
     return values
 
 
-def _swapped(data: bytes, word: int) -> bytes:
-    words = array(_WORDS[word], data + b"\0" * (-len(data) % word))
+def _swapped(data: bytes | bytearray, word: int) -> bytes:
+    words = array(_WORDS[word], bytes(data) + b"\0" * (-len(data) % word))
     words.byteswap()
     return words.tobytes()
 
 
-def _joined(data: bytes) -> bytes:
+def _joined(data: bytes | bytearray) -> bytes | bytearray:
     parts, pos = [], 0
     while pos + 8 <= len(data):
         group, element, length = _ITEM(data, pos)

@@ -126,6 +126,10 @@ class CloudStore:
             raise ObjectTruncated
         return data.to_bytes()
 
+    def at_hand(self, key: str, offset: int, length: int) -> None:
+        """See ObjectStore: never, it takes the network."""
+        return
+
     async def missing(self, keys: Sequence[str]) -> builtins.list[str]:
         """See ObjectStore."""
         there = await _together(self._exists, keys)

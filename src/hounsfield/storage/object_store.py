@@ -58,6 +58,12 @@ class ObjectStore(Protocol):
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``. Raises ObjectMissing, ObjectTruncated if the object ends before."""
 
+    def at_hand(self, key: str, offset: int, length: int) -> bytes | bytearray | None:
+        """What get_range would return, if it can be had without waiting for a disk or a network; else None.
+
+        Cheaper than a hop to a thread; blocks no longer than copying the bytes takes.
+        """
+
     async def missing(self, keys: Sequence[str]) -> builtins.list[str]:
         """Those of ``keys`` that name no object."""
 

@@ -1,14 +1,28 @@
-"""A whole local file as the body, sent by the server without passing through Python where it can."""
+"""One file or frame as the body, with as little work as its place allows."""
 
 from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
 
+from hounsfield.storage.object_store import Buffer
+
 CHUNK = 256 * 1024
 
 
-class WholeFileResponse:
-    """ASGI response of one local file of known size; uses ``http.response.pathsend`` if the server offers it."""
+class BytesResponse:
+    """ASGI response of bytes that are already in memory."""
+
+    def __init__(self, body: Buffer, content_type: str) -> None:
+        self._body = body
+        self._content_type = content_type
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(_start(len(self._body), self._content_type))
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})
+
+
+class LocalFileResponse:
+    """ASGI response of a local file, sent by the server without passing through Python where it can."""
 
     def __init__(self, path: Path, size: int, content_type: str) -> None:
         self._path = path
@@ -16,11 +30,7 @@ class WholeFileResponse:
         self._content_type = content_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [
-            (b"content-type", self._content_type.encode()),
-            (b"content-length", str(self._size).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(_start(self._size, self._content_type))
         if "http.response.pathsend" in scope.get("extensions", {}):
             await send({"type": "http.response.pathsend", "path": str(self._path)})
             return
@@ -28,3 +38,8 @@ class WholeFileResponse:
             while chunk := file.read(CHUNK):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _start(size: int, content_type: str) -> dict[str, object]:
+    headers = [(b"content-type", content_type.encode()), (b"content-length", str(size).encode())]
+    return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -1,10 +1,16 @@
 """multipart/related answers, streamed (retrieve.md §4)."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
+
+from hounsfield.storage.object_store import Buffer
+from hounsfield.web.file_response import BytesResponse
+
+JOIN_BYTES = 64 * 1024
+"""A part's head travels with its first bytes unless copying them would cost more than another message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +18,7 @@ class Part:
     """One part: its content type and its bytes as they come."""
 
     content_type: str
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncIterator[Buffer]
 
 
 class MultipartResponse:
@@ -29,10 +35,10 @@ class MultipartResponse:
         self._length = None if sizes is None else self._total(sizes)
 
     def _head(self, content_type: str) -> bytes:
-        return f"--{self._boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
+        return _head(self._boundary, content_type)
 
     def _tail(self) -> bytes:
-        return f"--{self._boundary}--\r\n".encode()
+        return _tail(self._boundary)
 
     def _total(self, sizes: list[tuple[str, int]]) -> int:
         heads: dict[str, int] = {}
@@ -56,9 +62,30 @@ class MultipartResponse:
                 if start is not None:
                     await send(start)
                     start = None
+                if head and len(chunk) > JOIN_BYTES:
+                    await send({"type": "http.response.body", "body": head, "more_body": True})
+                    head = b""
                 await send({"type": "http.response.body", "body": head + chunk if head else chunk, "more_body": True})
                 head = b""
             head += b"\r\n"
         if start is not None:
             await send(start)
         await send({"type": "http.response.body", "body": head + self._tail(), "more_body": False})
+
+
+def whole_multipart(bodies: Sequence[Buffer], content_type: str) -> BytesResponse:
+    """The answer of a few small parts of one content type that are in memory: sent in one piece, with its length."""
+    boundary = secrets.token_hex(16)
+    head = _head(boundary, content_type)
+    pieces: list[Buffer] = []
+    for body in bodies:
+        pieces += (head, body, b"\r\n")
+    return BytesResponse(b"".join([*pieces, _tail(boundary)]), f"multipart/related; boundary={boundary}")
+
+
+def _head(boundary: str, content_type: str) -> bytes:
+    return f"--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
+
+
+def _tail(boundary: str) -> bytes:
+    return f"--{boundary}--\r\n".encode()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from hounsfield.archive import frames, retrieve
 from hounsfield.archive.archive import Archive
@@ -14,15 +15,19 @@ from hounsfield.archive.retrieve import File
 from hounsfield.errors import BadRequest
 from hounsfield.index import metadata
 from hounsfield.index.instances import InstancePath, Level
+from hounsfield.storage.object_store import Buffer
 from hounsfield.web import negotiation
-from hounsfield.web.file_response import WholeFileResponse
-from hounsfield.web.multipart_response import MultipartResponse, Part
+from hounsfield.web.file_response import BytesResponse, LocalFileResponse
+from hounsfield.web.multipart_response import MultipartResponse, Part, whole_multipart
 from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
 from hounsfield.web.uids import instance_path
 
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
+
+AT_HAND_BYTES = 1024 * 1024
+"""Files up to this size are copied from the page cache at once; larger ones are sent by the server itself."""
 
 _FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
 _LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
@@ -31,10 +36,10 @@ _LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
 def retrieve_routes(archive: Archive) -> list[Route]:
     """Routes of files, frames and metadata at every level."""
 
-    async def files(request: Request) -> Response:
+    async def files(request: Request) -> ASGIApp:
         return await _files(archive, request)
 
-    async def frame_list(request: Request) -> Response:
+    async def frame_list(request: Request) -> ASGIApp:
         return await _frames(archive, request)
 
     async def metadata_of(request: Request) -> Response:
@@ -48,19 +53,26 @@ def retrieve_routes(archive: Archive) -> list[Route]:
     ]
 
 
-async def _files(archive: Archive, request: Request) -> Response:
+async def _files(archive: Archive, request: Request) -> ASGIApp:
     path = instance_path(request)
     accept = parse_accept(request.headers.getlist("accept"))
     forms = negotiation.files(accept, single_part=path.level is Level.INSTANCE)
     found = await retrieve.find(archive, path)
     choice, planned = retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
+    if not forms[choice].multipart:
+        return await _single(archive, planned[0])
+    if len(planned) == 1 and (cached := _at_hand(archive, planned[0])) is not None:
+        return whole_multipart([cached], _content_type(planned[0]))
     await retrieve.require_files(archive, planned)
-    if forms[choice].multipart:
-        sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
-        return MultipartResponse(  # type: ignore[return-value]
-            _parts(archive, planned), sizes=sizes if len(sizes) == len(planned) else None
-        )
-    return await _single(archive, planned[0])
+    sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
+    return MultipartResponse(_parts(archive, planned), sizes=sizes if len(sizes) == len(planned) else None)
+
+
+def _at_hand(archive: Archive, file: File) -> Buffer | None:
+    """A small file that is sent as stored and lies in memory."""
+    if file.size is None or file.size > AT_HAND_BYTES:
+        return None
+    return retrieve.at_hand(archive, file)
 
 
 def _content_type(file: File) -> str:
@@ -72,19 +84,23 @@ async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncIterator[Par
         yield Part(_content_type(file), chunks)
 
 
-async def _single(archive: Archive, file: File) -> Response:
+async def _single(archive: Archive, file: File) -> ASGIApp:
     content_type = _content_type(file)
-    if file.size is not None:
-        local = archive.files.local_path(file.instance.file_key)
-        if local is not None:
-            return WholeFileResponse(local, file.size, content_type)  # type: ignore[return-value]
-        headers = {"content-length": str(file.size)}
-        return StreamingResponse(archive.files.get(file.instance.file_key), headers=headers, media_type=content_type)
-    body = b"".join([chunk async for _, chunks in retrieve.contents(archive, [file]) async for chunk in chunks])
-    return Response(body, media_type=content_type)
+    key = file.instance.file_key
+    if file.size is None:
+        body = b"".join([chunk async for _, chunks in retrieve.contents(archive, [file]) async for chunk in chunks])
+        return BytesResponse(body, content_type)
+    if (cached := _at_hand(archive, file)) is not None:
+        return BytesResponse(cached, content_type)
+    await retrieve.require_files(archive, [file])
+    local = archive.files.local_path(key)
+    if local is not None:
+        return LocalFileResponse(local, file.size, content_type)
+    headers = {"content-length": str(file.size)}
+    return StreamingResponse(archive.files.get(key), headers=headers, media_type=content_type)
 
 
-async def _frames(archive: Archive, request: Request) -> Response:
+async def _frames(archive: Archive, request: Request) -> ASGIApp:
     numbers = frame_numbers(request.path_params["frames"])
     path = instance_path(request)
     if min(numbers) < 1:
@@ -98,8 +114,10 @@ async def _frames(archive: Archive, request: Request) -> Response:
     content_type = f"{form.media_type}; transfer-syntax={plan.transfer_syntax}"
     if not form.multipart:
         (body,) = [body async for body in frames.read(archive, plan)]
-        return Response(body, headers={"content-type": content_type})
-    return MultipartResponse(_frame_parts(archive, plan, content_type), sizes=None)  # type: ignore[return-value]
+        return BytesResponse(body, content_type)
+    if sum(length for _, length in plan.spans) <= AT_HAND_BYTES:
+        return whole_multipart([body async for body in frames.read(archive, plan)], content_type)
+    return MultipartResponse(_frame_parts(archive, plan, content_type), sizes=None)
 
 
 async def _frame_parts(archive: Archive, plan: frames.FramePlan, content_type: str) -> AsyncIterator[Part]:
@@ -107,7 +125,7 @@ async def _frame_parts(archive: Archive, plan: frames.FramePlan, content_type: s
         yield Part(content_type, _one(body))
 
 
-async def _one(body: bytes) -> AsyncIterator[bytes]:
+async def _one(body: Buffer) -> AsyncIterator[Buffer]:
     yield body
 
 
@@ -144,7 +162,7 @@ async def _array(archive: Archive, path: InstancePath) -> AsyncIterator[bytes]:
 
 
 def _matches(conditions: Sequence[str], etag: str) -> bool:
-    """Whether If-None-Match names ``etag``: raw as we send it, quoted, weak, in a list, or ``*`` (retrieve.md [H] 3)."""
+    """Whether If-None-Match names ``etag``: raw as sent, quoted, weak, in a list, or ``*`` (retrieve.md [H] 3)."""
     for condition in conditions:
         for item in _LIST_ITEM.findall(condition):
             tag = item.strip().removeprefix("W/").strip('"')

@@ -20,7 +20,8 @@ def uid_parameter(request: Request, name: str) -> str | None:
         return None
     if not uid.is_valid(value):
         raise BadRequest(
-            f"The specified {_NAMES[name]} is not a valid UID: at most 64 characters of '0'-'9' and '.', the last one a digit."
+            f"The specified {_NAMES[name]} is not a valid UID: "
+            "at most 64 characters of '0'-'9' and '.', the last one a digit."
         )
     return uid.normalise(value)
 

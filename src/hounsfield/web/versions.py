@@ -29,7 +29,7 @@ class ApiVersion:
 
 
 def parse(segment: str) -> tuple[int, int, str] | None:
-    """Major, minor (0 where missing) and status in lower case of a segment such as ``v1.0-prerelease``; None if none."""
+    """Major, minor (0 where missing) and status in lower case of a segment like ``v1.0-prerelease``, or None."""
     found = _VERSION.fullmatch(segment[1:]) if segment[:1] in ("v", "V") else None
     if found is None:
         return None
