@@ -12,6 +12,9 @@ from enum import Enum, IntEnum
 from hounsfield.database.engine import Database, Row, Transaction
 from hounsfield.index.fragments import unpack
 
+_MAX_SEQUENCE = 2**63 - 1
+"""The largest number either engine compares with."""
+
 
 class Action(IntEnum):
     """What happened to the instance; the number is what the table stores."""
@@ -116,7 +119,7 @@ async def after(database: Database, sequence: int, width: int, *, include_metada
     rows = await database.fetch(
         f"{_select(include_metadata)}WHERE f.sequence > ? AND f.sequence <= ? ORDER BY f.sequence",
         sequence,
-        sequence + width,
+        min(sequence + width, _MAX_SEQUENCE),
     )
     return [_entry(row) for row in rows]
 
