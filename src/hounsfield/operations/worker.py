@@ -9,7 +9,7 @@ from datetime import timedelta
 from hounsfield.database import leases
 from hounsfield.database.engine import Database
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
-from hounsfield.operations.orphans import sweep_orphans
+from hounsfield.operations.orphans import MINIMUM_AGE, sweep_orphans
 from hounsfield.storage.object_store import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class BackgroundWorker:
         now = asyncio.get_running_loop().time()
         if now >= self._next_sweep:
             self._next_sweep = now + ORPHAN_INTERVAL.total_seconds()
+            await self._files.sweep_temporary(MINIMUM_AGE)
             swept = await sweep_orphans(self._database, self._files)
             if swept:
                 logger.warning("Queued %d files no instance refers to for removal.", swept)

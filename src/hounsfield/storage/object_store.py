@@ -4,6 +4,7 @@ import builtins
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -81,6 +82,9 @@ class ObjectStore(Protocol):
 
         ``prefix`` is a folder: empty, or ending with ``/``. Objects put or deleted meanwhile may or may not appear.
         """
+
+    async def sweep_temporary(self, older_than: timedelta) -> int:
+        """Remove what puts that were killed left behind more than ``older_than`` ago; returns how many."""
 
     async def check(self) -> None:
         """Write, read and delete a small object. Raises StoreUnavailable."""
