@@ -82,6 +82,19 @@ class Server:
         self.process.wait(30)
         self.process = None
 
+    def processes(self) -> list[int]:
+        """Process ids of the command and everything it started, zombies left out (Linux)."""
+        assert self.process is not None
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    # After the name in parentheses: state, parent, process group, session, …
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    if int(fields[3]) == self.process.pid and fields[0] != "Z":
+                        found.append(int(entry.name))
+        return found
+
     def end(self) -> None:
         """Leave nothing behind, whatever state it is in."""
         if self.process is not None:
