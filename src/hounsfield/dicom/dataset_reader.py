@@ -23,7 +23,7 @@ from hounsfield.dicom.encodings import (
     remember,
 )
 from hounsfield.dicom.source import ByteSource, UnreadableInstance
-from hounsfield.dicom.values import NUMBER_CODES, Element, Flaw, described
+from hounsfield.dicom.values import Element, Flaw, described
 
 MAX_DEPTH = 64
 """Sequences inside sequences. The deepest structured reports in the field have some 20 levels."""
@@ -122,7 +122,7 @@ class DatasetReader:
         The inner loop is the hottest code of the server: an element met before costs one unpack and one look-up.
         """
         encoding = self.encoding
-        short_length, length_at, known = encoding.short_length, encoding.length_at, encoding.elements
+        short_length, length_at, known = encoding.short_length, encoding.length_at, encoding.elements.get
         window, base = self._window, self._base
         at, fence = pos - base, min(len(window), stop - base)
         while True:
@@ -134,17 +134,16 @@ class DatasetReader:
                 at, fence = pos - base, min(len(window), stop - base)
             (length,) = short_length(window, at + length_at)
             end = at + 8 + length
-            if length <= REMEMBERED_LENGTH and end <= fence:
-                try:
-                    key, out[key] = known[window[at:end]]
-                    at = end
-                    continue
-                except KeyError:
-                    pass
+            piece = window[at:end] if length <= REMEMBERED_LENGTH and end <= fence else b""
+            met = known(piece)
+            if met is not None:
+                key, out[key] = met
+                at = end
+                continue
             head, _ = encoding.unpack(window, at)
             entry = encoding.entries.get(head) or encoding.learn(head)
             if entry.simple and end <= fence:
-                out[entry.key] = self._element(entry, window[at:end], out, path)
+                out[entry.key] = self._element(entry, piece or window[at:end], out, path)
                 at = end
                 continue
             pos = base + at
@@ -252,26 +251,31 @@ class DatasetReader:
             self._problem(entry, Flaw(text, text), out, path)
 
     def _element(self, entry: Entry, piece: bytes, out: Dataset, path: Path) -> Element:
-        """Makes the element of a header and value, notes its flaw, and remembers it if it means the same everywhere."""
-        encoding, raw = self.encoding, piece[entry.header :]
-        make = entry.make
-        assert make is not None
-        if (raw.isascii() and b"\x1b" not in raw) or entry.vr in NUMBER_CODES:
-            element, flaw = make(raw, self._encodings)
-            if entry.simple and flaw is None and len(raw) <= REMEMBERED_LENGTH:
-                remember(encoding.elements, piece, (entry.key, element))
-        else:
-            self._localised += 1
-            local = (piece, self._encodings)
-            known = encoding.localised.get(local)
-            if known is not None:
-                return known
-            element, flaw = make(raw, self._encodings)
-            if flaw is None and len(raw) <= REMEMBERED_LENGTH:
-                remember(encoding.localised, local, element)
+        """Makes the element of a header and value, notes its flaw, and remembers it if it is short and has none."""
+        raw = piece[entry.header :]
+        if entry.is_text and (b"\x1b" in raw or not raw.isascii()):
+            return self._localised_element(entry, piece, out, path)
+        element, flaw = entry.make(raw, self._encodings)
         if flaw is not None:
             self._problem(entry, flaw, out, path)
+        elif entry.simple and len(raw) <= REMEMBERED_LENGTH:
+            remember(self.encoding.elements, piece, (entry.key, element))
         if len(raw) > _LONG_VALUE:
+            self._count += len(element.get("Value", ())) >> 3
+        return element
+
+    def _localised_element(self, entry: Entry, piece: bytes, out: Dataset, path: Path) -> Element:
+        """The same for text that means something else in another character set."""
+        self._localised += 1
+        known = self.encoding.localised.get((piece, self._encodings))
+        if known is not None:
+            return known
+        element, flaw = entry.make(piece[entry.header :], self._encodings)
+        if flaw is not None:
+            self._problem(entry, flaw, out, path)
+        elif entry.simple and len(piece) <= REMEMBERED_LENGTH:
+            remember(self.encoding.localised, (piece, self._encodings), element)
+        if len(piece) > _LONG_VALUE:
             self._count += len(element.get("Value", ())) >> 3
         return element
 

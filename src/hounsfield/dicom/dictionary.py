@@ -6,9 +6,31 @@ Tags are integers (group << 16 | element) or *keys*: 8 upper-case hex digits as 
 
 import re
 from functools import lru_cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import NamedTuple
 
-from pydicom.datadict import DicomDictionary, RepeatersDictionary  # type: ignore[attr-defined]
+Row = tuple[str, str, str, str, str]
+"""VR, multiplicity, name, "Retired" or nothing, keyword."""
+
+
+def _tables() -> tuple[dict[int, Row], dict[str, Row]]:
+    """pydicom's tables of PS3.6: elements by tag, repeating groups by mask.
+
+    Only the module that holds them is run: importing the package would load NumPy and the pixel handlers, 26 MB and
+    0.3 s in every process of a server that needs neither.
+    """
+    package = find_spec("pydicom")
+    assert package is not None and package.submodule_search_locations
+    path = Path(package.submodule_search_locations[0]) / "_dicom_dict.py"
+    spec = spec_from_file_location("hounsfield.dicom.ps3_6", path)
+    assert spec is not None and spec.loader is not None
+    tables = module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    return tables.DicomDictionary, tables.RepeatersDictionary
+
+
+DicomDictionary, RepeatersDictionary = _tables()
 
 UNBOUNDED = 1 << 62
 """Upper multiplicity of ``1-n`` and the like."""

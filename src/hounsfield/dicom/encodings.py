@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from hounsfield.dicom.dictionary import attribute, is_private
 from hounsfield.dicom.value_rules import PLAIN
-from hounsfield.dicom.values import BULK_VRS, NUMBER_CODES, Element, Maker, maker
+from hounsfield.dicom.values import BULK_VRS, NUMBER_CODES, Element, Maker, maker, no_value
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -66,9 +66,9 @@ class Entry:
     """What a header announces. ``header`` is its size in bytes; ``make`` turns a value field into an element;
     ``simple`` marks a plain value behind a header of 8 bytes, the case the inner loop handles itself."""
 
-    __slots__ = ("header", "key", "kind", "make", "simple", "tag", "vr")
+    __slots__ = ("header", "is_text", "key", "kind", "make", "simple", "tag", "vr")
 
-    def __init__(self, kind: Kind, tag: int, vr: str, header: int, make: Maker | None = None) -> None:
+    def __init__(self, kind: Kind, tag: int, vr: str, header: int, make: Maker = no_value) -> None:
         self.kind = kind
         self.tag = tag
         self.key = f"{tag:08X}"
@@ -76,6 +76,7 @@ class Entry:
         self.header = header
         self.simple = kind is Kind.VALUE and header == 8
         self.make = make
+        self.is_text = vr in PLAIN
 
 
 class Encoding:
@@ -161,7 +162,7 @@ class Encoding:
         elif tag in (0x00080005, 0x00280103):
             kind = Kind.EFFECT
         made = kind in (Kind.VALUE, Kind.EFFECT, Kind.UNTYPED)
-        return Entry(kind, tag, vr, header, maker(tag, vr, self.endian) if made else None)
+        return Entry(kind, tag, vr, header, maker(tag, vr, self.endian) if made else no_value)
 
 
 EXPLICIT_LITTLE = Encoding(explicit=True, endian="<")

@@ -7,6 +7,8 @@ call decides nearly every element of a normal file. What it does not match goes 
 import re
 from collections.abc import Callable
 
+from hounsfield.dicom.dictionary import UNBOUNDED
+
 NULL_LENIENT = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT"})
 """VRs whose trailing null characters the lenient check of v2 ignores (store.md §3.4, null padding)."""
 
@@ -26,6 +28,11 @@ def _many(one: bytes, padding: bytes = b" *") -> Callable[[bytes], object]:
     return re.compile(one + rb"(?:\\" + one + rb")*" + padding).fullmatch
 
 
+def _unformatted(limit: int) -> Callable[[bytes], object]:
+    """For VRs that limit nothing but the length: plain is what needs no character set (an escape may change it)."""
+    return lambda raw: len(raw) <= limit and raw.isascii() and b"\x1b" not in raw
+
+
 PLAIN: dict[str, Callable[[bytes], object]] = {
     "AE": re.compile(rb"[!-\[\]-~]" + _TEXT + rb"{0,15} *").fullmatch,
     "AS": re.compile(rb"[0-9]{3}[DWMY]").fullmatch,
@@ -38,15 +45,15 @@ PLAIN: dict[str, Callable[[bytes], object]] = {
     ).fullmatch,
     "IS": _many(_INTEGER, b""),
     "LO": _many(_TEXT + rb"{0,64}"),
-    "LT": re.compile(rb"[\t-\r -~]{0,10240}").fullmatch,
+    "LT": _unformatted(10240),
     "PN": re.compile(_NAME + rb"*(?:\^" + _NAME + rb"*){0,4}").fullmatch,
     "SH": _many(_TEXT + rb"{0,16}"),
-    "ST": re.compile(rb"[\t-\r -~]{0,1024}").fullmatch,
+    "ST": _unformatted(1024),
     "TM": re.compile(rb"(?:[01][0-9]|2[0-3])(?:[0-5][0-9](?:(?:[0-5][0-9]|60)(?:\.[0-9]{1,6})?)?)? *").fullmatch,
-    "UC": re.compile(rb"[ -~]*").fullmatch,
+    "UC": _unformatted(UNBOUNDED),
     "UI": re.compile(rb"[1-9][0-9]*(?:\.(?:0|[1-9][0-9]*))*\0?").fullmatch,
-    "UR": re.compile(rb"[ -~]*").fullmatch,
-    "UT": re.compile(rb"[\t-\r -~]*").fullmatch,
+    "UR": _unformatted(UNBOUNDED),
+    "UT": _unformatted(UNBOUNDED),
 }
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

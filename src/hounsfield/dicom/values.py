@@ -46,6 +46,11 @@ Maker = Callable[[bytes, tuple[str, ...]], tuple[Element, Flaw | None]]
 """(value field, codecs of the character set) → element, flaw."""
 
 
+def no_value(raw: bytes, encodings: tuple[str, ...]) -> tuple[Element, Flaw | None]:
+    """The maker of headers that announce no value: never asked."""
+    raise AssertionError(len(raw), encodings)
+
+
 def maker(tag: int, vr: str, endian: str) -> Maker:
     """The function that reads values of this attribute and VR (none of BULK_VRS, not SQ)."""
     if vr in NUMBER_CODES:
@@ -118,12 +123,14 @@ def _text_maker(tag: int, vr: str) -> Maker:
     longest = MAX_PLAIN if vr in ("PN", "UI") else UNBOUNDED
     encoded, single = vr in _ENCODED, vr in SINGLE_VALUED
     least, most = _multiplicity(tag, vr)
-    convert = _CONVERSIONS.get(vr)
+    convert, one_is_enough = _CONVERSIONS.get(vr), least <= 1
 
     def make(raw: bytes, encodings: tuple[str, ...]) -> tuple[Element, Flaw | None]:
         flaw = None
         if plain(raw) and len(raw) <= longest:
             text = str(raw, "ascii").rstrip(padding)
+            if text and one_is_enough and "\\" not in text:  # what nearly every element of a normal file is
+                return {"vr": vr, "Value": [convert(text) if convert else text]}, None
         else:
             text = decode(raw, encodings if encoded else DEFAULT).rstrip(padding)
             flaw = _content_flaw(vr, text)
