@@ -15,6 +15,7 @@ def test_knows_what_was_acknowledged_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "journal.sqlite"
     with Journal(path, "http://a/v2") as journal:
         journal.acknowledge([source("x"), source("bad\udcff name")])
+    assert path.stat().st_mode & 0o077 == 0, "file names are nobody else's business"
     with Journal(path, "http://a/v2") as journal, Journal(path, "http://b/v2") as other:
         assert journal.knows(source("x"))
         assert journal.knows(source("bad\udcff name"))

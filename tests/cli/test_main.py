@@ -1,14 +1,18 @@
+import contextlib
 import importlib
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from hounsfield.cli.main import COMMANDS
 from tests.cli.conftest import CONTROL, Hounsfield, Start
-from tests.cli.dicomweb_server import DicomWebServer
+from tests.cli.dicom_files import folder_of
+from tests.cli.dicomweb_server import DicomWebServer, Handler
 
 CLIENT_COMMANDS = ("upload", "download", "query", "status")
 
@@ -92,29 +96,43 @@ def test_reader_that_goes_away_ends_the_command_quietly(server: DicomWebServer, 
     assert run.wait(10) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
-def test_terminal_gets_a_progress_bar_and_a_table(server: DicomWebServer) -> None:
-    import pty
-
-    server.documents["/v2/studies"] = (200, [{"0020000D": {"vr": "UI", "Value": ["1.2.3\x1b[31m"]}}])
-    ours, theirs = pty.openpty()
-    program = "from hounsfield.cli.main import main; main()"
+def in_terminal(*arguments: str | Path) -> tuple[int, str]:
+    """Exit code and everything that a terminal of 100 columns got to see."""
+    ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "query", "studies", "--from", server.url],
-        stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "60"},
+        [sys.executable, "-c", "from hounsfield.cli.main import main; main()", *map(str, arguments)],
+        stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
     )  # fmt: skip
     os.close(theirs)
     seen = b""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            seen += os.read(ours, 65536)
-        except OSError:
-            break
+    with contextlib.suppress(OSError):  # that is how a terminal ends
+        while data := os.read(ours, 65536):
+            seen += data
     os.close(ours)
-    assert process.wait(5) == 0
-    text = seen.decode()
+    return process.wait(10), seen.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_terminal_gets_a_table(server: DicomWebServer) -> None:
+    server.documents["/v2/studies"] = (200, [{"0020000D": {"vr": "UI", "Value": ["1.2.3\x1b[31m"]}}])
+    code, text = in_terminal("query", "studies", "--from", server.url)
+    assert code == 0
     assert "\x1b[1m" in text, "headings are bold"
-    assert "\x1b[31m" not in text, "what the data hold is no command to the terminal"
-    assert "1.2.3" in text
-    assert CONTROL.search(text)
+    assert "1.2.3\ufffd[31m" in text, "what the data hold is no command to the terminal"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_terminal_gets_a_progress_bar_and_then_the_report(server: DicomWebServer, tmp_path: Path) -> None:
+    folder_of(tmp_path, 8)
+
+    def slowly(handler: Handler) -> bool:
+        time.sleep(0.1)
+        return False
+
+    server.interfere = slowly
+    code, text = in_terminal("upload", tmp_path, "--to", server.url, "--batch-bytes", "0", "--jobs", "1")
+    assert code == 0
+    bar, _, report = text.rpartition("\x1b[2K")
+    assert re.search(r"\d of 8 files, .* files/s, .*B/s, 0 problems", bar)
+    assert report.startswith("stored:           8")
+    assert not CONTROL.search(report.replace("\r\n", "\n"))

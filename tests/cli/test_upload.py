@@ -1,8 +1,11 @@
+import datetime
+import ipaddress
 import json
 import os
 import re
 import resource
 import signal
+import ssl
 import threading
 import time
 import zipfile
@@ -393,6 +396,66 @@ def test_unreadable_things_are_counted_and_named(
     assert "not sent:         2" in run.out
     assert re.search(r"cut\.zip: failed: cannot be read: File is not a zip file", run.out)
     assert re.search(r"damaged\.zip!damaged\.dcm: failed: cannot be read: Bad CRC-32", run.out)
+
+
+def test_file_name_that_is_no_text(server: DicomWebServer, tmp_path: Path, start: Start) -> None:
+    path = tmp_path / os.fsdecode(b"r\xe9jected.dcm")
+    path.write_bytes(instance(1))
+    server.rejected["1.2.3.4.1"] = 272
+    for language in ("C.UTF-8", "C"):
+        run = start("upload", tmp_path, "--to", server.url, "--report", tmp_path / "r.json", LC_ALL=language)
+        out, err = run.communicate(timeout=20)
+        assert (run.returncode, err) == (1, "")
+        assert re.search(r"r.jected\.dcm: rejected: the server failed to store it \(272\)", out)
+        assert json.loads((tmp_path / "r.json").read_text())["problems"][0]["file"] == str(path)
+
+
+def test_encrypted_connection(server: DicomWebServer, tmp_path: Path, start: Start) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    folder_of(tmp_path / "in", 3, pixels=600_000)
+    untrusted = start("upload", tmp_path / "in", "--to", url)
+    _, err = untrusted.communicate(timeout=20)
+    assert untrusted.returncode == 2
+    assert "not trusted" in err
+    assert "SSL_CERT_FILE" in err
+    trusted = start("upload", tmp_path / "in", "--to", url, SSL_CERT_FILE=str(certificate))
+    out, err = trusted.communicate(timeout=20)
+    assert (trusted.returncode, err) == (0, ""), out
+    assert len(server.instances) == 3
+
+
+def make_certificate(folder: Path) -> Path:
+    """A self-signed certificate for this machine, with its key in the same file."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    no_password = serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password)
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
 
 
 @pytest.mark.parametrize(

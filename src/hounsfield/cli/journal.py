@@ -49,6 +49,7 @@ class Journal:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # names of files can tell about patients
             self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             # A killed process loses nothing in this mode; a power cut may lose the last entries, which does no harm.
             self._database.execute("PRAGMA journal_mode = WAL")

@@ -54,7 +54,7 @@ def time_text(seconds: float) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """``1 file``, ``12 345 files`` (with thin spaces nobody can type: plain ones)."""
+    """A number with its noun, plural where it has to be: ``1 file``, ``12 345 files``."""
     return f"{number:,} {noun if number == 1 else noun + 's'}".replace(",", " ")
 
 

@@ -130,20 +130,23 @@ class Tally:
             f"stored:           {self.stored}" + (f", {count_text(warned, 'file')} with warnings" if warned else ""),
             f"already there:    {already}",
             f"rejected:         {rejected}",
-            f"not sent:         {self.failed}" if self.failed else "",
-            f"skipped:          {self.skipped} acknowledged earlier (--restart sends them again)"
-            if self.skipped
-            else "",
-            f"ignored:          {not_dicom} not DICOM" if not_dicom else "",
-            f"sent:             {size_text(self.bytes_sent)} in {time_text(seconds)}, "
-            f"{done / seconds:.1f} files/s, {size_text(self.bytes_sent / seconds)}/s",
         ]
+        if self.failed:
+            lines.append(f"not sent:         {self.failed}")
+        if self.skipped:
+            lines.append(f"skipped:          {self.skipped} acknowledged earlier (--restart sends them again)")
+        if not_dicom:
+            lines.append(f"ignored:          {not_dicom} not DICOM")
+        lines.append(
+            f"sent:             {size_text(self.bytes_sent)} in {time_text(seconds)}, "
+            f"{done / seconds:.1f} files/s, {size_text(self.bytes_sent / seconds)}/s"
+        )
         if self._problems:
             lines += ["", "These files are not on the server:", *self._problems]
             hidden = self.problems - len(self._problems)
             if hidden > 0:
                 lines.append(f"and {hidden} more" + ("" if self.report else "; --report FILE lists them all"))
-        return [line for i, line in enumerate(lines) if line or i >= 7]
+        return lines
 
     def _problem(self, label: str, outcome: str, reason: str) -> None:
         if len(self._problems) < SHOWN_PROBLEMS:
