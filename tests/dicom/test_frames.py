@@ -68,7 +68,7 @@ def all_frames(source: ByteSource, index: FrameIndex, *, little_endian: bool = F
         light = FrameIndex.from_bytes(stored[:HEADER_SIZE])
         at, size = light.span(number, stored[offset : offset + length])
         assert (at, size) == index.span(number) == FrameIndex.from_bytes(stored).span(number)
-        found.append(light.frame(number, source.read_at(at, size), little_endian=little_endian))
+        found.append(bytes(light.frame(number, source.read_at(at, size), little_endian=little_endian)))
     return found
 
 

@@ -185,4 +185,4 @@ def test_long_hostile_values_are_decided_in_linear_time() -> None:
             b"1 " * 100_000 + b"\1",
             b"1." * 100_000 + b"\1",
         ):
-            assert not plain(text), vr
+            assert not plain(text) or vr in ("UC", "UR", "UT"), vr

@@ -4,7 +4,6 @@ Bytes come through a window that grows with the header and jumps over bulk value
 the enclosing item and the source before anything is allocated, and the limits below bound what a hostile file can cost.
 """
 
-from array import array
 from dataclasses import dataclass, field
 from struct import pack
 from typing import NamedTuple
@@ -16,12 +15,14 @@ from hounsfield.dicom.encodings import (
     IMPLICIT_LITTLE,
     REMEMBERED_LENGTH,
     REMEMBERED_SEQUENCE,
+    REMEMBERED_SEQUENCES,
     VRS,
     Encoding,
     Entry,
     Kind,
     remember,
 )
+from hounsfield.dicom.fragments import PixelData, walk_items
 from hounsfield.dicom.source import ByteSource, UnreadableInstance
 from hounsfield.dicom.values import Element, Flaw, described
 
@@ -50,8 +51,6 @@ _EXTENDED_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VALUE = 1 << 10  # bytes above which the number of values counts against MAX_ELEMENTS
-_SPARSE_FRAGMENT = 1 << 12  # behind a fragment longer than this, only the next header is read
-_DENSE_READ = 1 << 16  # behind a shorter one, enough for several
 
 Dataset = dict[str, Element]
 Path = tuple[tuple[str, int], ...]
@@ -71,18 +70,6 @@ class Problem(NamedTuple):
     label: str
     lenient: str | None
     strict: str | None
-
-
-@dataclass(slots=True)
-class PixelData:
-    """Where top-level Pixel Data lie: native value, or fragments (positions of item headers, and value lengths)."""
-
-    vr: str
-    offset: int
-    length: int
-    fragments: "array[int] | None" = None
-    lengths: "array[int] | None" = None
-    offset_table: bytes = b""
 
 
 @dataclass(slots=True)
@@ -351,7 +338,7 @@ class DatasetReader:
         before = len(self.problems), self._localised
         self._sequence(entry, data, end, end, out, path)
         if piece and before == (len(self.problems), self._localised):
-            remember(encoding.sequences, piece, out[entry.key])
+            remember(encoding.sequences, piece, out[entry.key], REMEMBERED_SEQUENCES)
 
     def _hidden_sequence(self, entry: Entry, data: int, end: int, out: Dataset, path: Path) -> bool:
         """Reads UN bytes as the implicit VR sequence the dictionary says they are; False if they are not one."""
@@ -398,32 +385,16 @@ class DatasetReader:
         return pos
 
     def _fragments(self, entry: Entry, pos: int, stop: int, path: Path) -> int:
-        """Walks encapsulated data by their item headers (PS3.5 §A.4); keeps those of top-level Pixel Data."""
-        starts, lengths = array("Q"), array("Q")
-        first, length = pos, 0
-        window, base = self._window, self._base
-        while True:
-            if not base <= pos <= base + len(window) - 8:
-                window, base = self.source.read_at(pos, 8 if length > _SPARSE_FRAGMENT else _DENSE_READ), pos
-                if len(window) < 8:
-                    raise UnreadableInstance("Encapsulated data are cut off.")
-            group, number, length = self.encoding.item(window, pos - base)
-            if group == 0xFFFE and number == 0xE0DD:
-                break
-            if group != 0xFFFE or number != 0xE000 or pos + 8 + length > stop:
-                raise UnreadableInstance("Encapsulated data are cut off or malformed.")
-            starts.append(pos)
-            lengths.append(length)
-            if self._count + len(starts) > MAX_ELEMENTS:
-                raise UnreadableInstance("The dataset has more fragments than this server reads.")
-            pos += 8 + length
+        """Passes over encapsulated data; keeps where the fragments of top-level Pixel Data are."""
+        limit = MAX_ELEMENTS - self._count
+        starts, lengths, end = walk_items(self.source, self.encoding.item, pos, stop, limit, self._window, self._base)
         self._count += len(starts)
         if not path:
             self.left_out[entry.key] = entry.vr
             if entry.tag == PIXEL_DATA:
-                table = self._offset_table(first + 8, lengths[0]) if lengths else b""
-                self.pixels = PixelData(entry.vr, first, pos - first, starts[1:], lengths[1:], table)
-        return pos + 8
+                table = self._offset_table(pos + 8, lengths[0]) if lengths else b""
+                self.pixels = PixelData(entry.vr, pos, end - 8 - pos, starts[1:], lengths[1:], table)
+        return end
 
     def _offset_table(self, pos: int, length: int) -> bytes:
         if length > MAX_HEADER_BYTES:

@@ -26,6 +26,9 @@ KNOWN_HEADERS_LIMIT = 20_000
 REMEMBERED_ELEMENTS = 8_192
 """Elements kept per encoding, some 5 MB: the shared elements of about a hundred series. Full means start again."""
 
+REMEMBERED_SEQUENCES = 1_024
+"""Sequences kept per encoding: with what is inside them, another 2 to 10 MB."""
+
 REMEMBERED_LENGTH = 128
 """Longest value remembered: longer ones are rarely repeated and cost more to hash than to read."""
 
@@ -33,9 +36,9 @@ REMEMBERED_SEQUENCE = 512
 """Longest sequence remembered, in bytes: coded concepts and references fit."""
 
 
-def remember(memory: dict[K, V], key: K, value: V) -> None:
+def remember(memory: dict[K, V], key: K, value: V, limit: int = REMEMBERED_ELEMENTS) -> None:
     """Adds to a memory, which starts again when it is full."""
-    if len(memory) >= REMEMBERED_ELEMENTS:
+    if len(memory) >= limit:
         memory.clear()
     memory[key] = value
 

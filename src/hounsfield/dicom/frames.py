@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from struct import Struct
 
-from hounsfield.dicom.dataset_reader import Dataset, PixelData
+from hounsfield.dicom.dataset_reader import Dataset
+from hounsfield.dicom.fragments import PixelData
 from hounsfield.dicom.source import ByteSource
 from hounsfield.errors import InternalError, NotFound
 
