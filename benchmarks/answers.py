@@ -22,6 +22,7 @@ def check_status(answer: Answer, allowed: Sequence[int] = (200,)) -> None:
 
 def check_length(answer: Answer, payload: int, parts: int) -> None:
     """A multipart body of that many parts must be as long as its payload and a little more."""
+    check_status(answer)
     if not payload < answer.length <= payload + (parts + 1) * PART_OVERHEAD_BYTES:
         raise WrongAnswer(f"a body of {answer.length} bytes for {parts} parts of {payload} bytes together")
 

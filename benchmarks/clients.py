@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
 
-from benchmarks.answers import check_part, check_status, check_stored
+from benchmarks.answers import check_part, check_stored
 from benchmarks.load import WrongAnswer
 from benchmarks.studies import Collection, Instance, Kind, Series
 from benchmarks.wire import Answer, Base, Connection
@@ -129,8 +129,7 @@ class AskingClient:
         question = self._deal(self._random)
         whole = self._asked % self._whole_every == 0
         self._asked += 1
-        answer = ask(self._connection, question, whole)
-        check_status(answer)
+        ask(self._connection, question, whole)
         return 1
 
     def finish(self) -> None:

@@ -105,6 +105,7 @@ def _received(pipe: Connection) -> _Tally | str:
 
 
 def _work(make: Callable[[int], Client], index: int, seconds: float, barrier: Barrier, pipe: Connection) -> None:
+    result: _Tally | str = "a client was told to end"
     try:
         client = make(index)
         barrier.wait(PATIENCE_SECONDS)
@@ -112,13 +113,15 @@ def _work(make: Callable[[int], Client], index: int, seconds: float, barrier: Ba
         barrier.wait(PATIENCE_SECONDS)
         barrier.wait(PATIENCE_SECONDS)
         client.finish()
-        pipe.send(tally)
+        result = tally
     except WrongAnswer as error:
-        barrier.abort()
-        pipe.send(str(error))
+        result = str(error)
     except Exception:  # whatever it is, the parent process must hear of it
-        barrier.abort()
-        pipe.send(traceback.format_exc())
+        result = traceback.format_exc()
+    finally:
+        if isinstance(result, str):
+            barrier.abort()
+        pipe.send(result)
 
 
 def _timed(client: Client, seconds: float) -> _Tally:

@@ -60,9 +60,9 @@ def test_one_part() -> None:
 
 def test_lengths() -> None:
     answers.check_length(Answer(200, {}, b"", 1100), payload=1000, parts=1)
-    for length in (0, 1000, 9000):
+    for status, length in ((200, 0), (200, 1000), (200, 9000), (500, 1100)):
         with pytest.raises(WrongAnswer):
-            answers.check_length(Answer(200, {}, b"", length), payload=1000, parts=1)
+            answers.check_length(Answer(status, {}, b"", length), payload=1000, parts=1)
 
 
 def metadata(change: dict[str, Any] | None = None, drop: str | None = None) -> Answer:

@@ -60,6 +60,16 @@ def test_an_unexpected_error_ends_the_round_with_its_traceback() -> None:
         drive(make, 2, 0.1, list)
 
 
+def test_a_client_that_is_ended_does_not_hold_up_the_others() -> None:
+    def make(index: int) -> Sleeper:
+        if index == 1:
+            raise SystemExit(143)
+        return Sleeper(0.01)
+
+    with pytest.raises(WrongAnswer, match="told to end"):
+        drive(make, 3, 0.1, list)
+
+
 def test_percentiles() -> None:
     assert [percentile([1, 2, 3, 4], share) for share in (0.25, 0.5, 0.51, 0.95, 1)] == [1, 2, 3, 4, 4]
     assert percentile([7], 0.5) == 7
