@@ -6,7 +6,7 @@ file is durable by then. What a crash leaves between the two is a file nobody re
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -116,15 +116,18 @@ async def _store_group(
             ready.append(prepared)
     if not ready:
         return outcomes, None
-    written = await asyncio.gather(*(_write(archive, prepared) for prepared in ready))
-    error = next((problem for problem in written if problem is not None), None)
-    ready = [prepared for prepared, problem in zip(ready, written, strict=True) if problem is None]
+    placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
+    error = next((found for found in placed if isinstance(found, StoreUnavailable)), None)
+    settling = [found for found in placed if not isinstance(found, StoreUnavailable)]
+    ready = [prepared for prepared in ready if prepared.outcome.failure is None]
     try:
-        await _index(archive, ready)
+        # The names of the files become durable beside the commit; both are before anybody is told.
+        await asyncio.gather(_index(archive, ready), *(settle() for settle in settling))
     except StoreUnavailable as problem:
         # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans.
         error = problem
         for prepared in ready:
+            prepared.outcome.path = None
             prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
     return outcomes, error
 
@@ -173,13 +176,12 @@ def _path(instance: Instance, partition_key: int) -> InstancePath:
     return InstancePath(partition_key, uid.normalise(study), uid.normalise(series), uid.normalise(sop))
 
 
-async def _write(archive: Archive, prepared: _Prepared) -> StoreUnavailable | None:
+async def _place(archive: Archive, prepared: _Prepared) -> Callable[[], Awaitable[None]] | StoreUnavailable:
     try:
-        await archive.files.put(prepared.new.file_key, prepared.upload)
+        return await archive.files.place(prepared.new.file_key, prepared.upload)
     except StoreUnavailable as error:
         prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
         return error
-    return None
 
 
 async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:

@@ -89,6 +89,11 @@ class CloudStore:
             await asyncio.to_thread(create_container, self._account, self._container)
             await self._put(key, body)
 
+    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+        """See ObjectStore: a put object is durable, name and all."""
+        await self.put(key, source)
+        return _nothing
+
     async def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See ObjectStore."""
         check_key(key)
@@ -305,3 +310,7 @@ def _errors() -> Iterator[None]:
         raise StoreUnavailable("The object store refuses the configured credentials.") from error
     except BaseError as error:
         raise StoreUnavailable("The object store does not answer as it should.") from error
+
+
+async def _nothing() -> None:
+    """There is nothing left to do."""

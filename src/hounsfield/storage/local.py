@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -58,13 +58,30 @@ class LocalStore:
 
     def put_sync(self, key: str, source: Source) -> None:
         """``put`` in the calling thread."""
+        entered = self._place(key, source)
+        try:
+            self._settle(entered)
+        except StoreUnavailable:
+            folder, name = _split(key)
+            with suppress(OSError):
+                os.unlink(name, dir_fd=entered.directory.number)
+                self._directories.prune(folder)
+            raise
+
+    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+        """See ObjectStore."""
+        entered = await self._run(self._place, key, source)
+        return lambda: self._run(self._settle, entered)
+
+    def _place(self, key: str, source: Source) -> Entered:
+        """Write the object and sync its file; its name may still have to be made durable."""
         folder, name = _split(key)
         try:
             for _ in range(ATTEMPTS):
                 try:
                     entered = self._directories.enter(folder)
-                    self._write(entered, name, source)
-                    return
+                    _write(entered.directory.number, name, source)
+                    return entered
                 except FileNotFoundError:
                     self._directories.forget(folder)
         except OSError as error:
@@ -72,6 +89,14 @@ class LocalStore:
                 self._directories.prune(folder)
             raise unavailable(error) from error
         raise StoreUnavailable("The object store's directory keeps disappearing.")
+
+    def _settle(self, entered: Entered) -> None:
+        try:
+            # The directory first: the journal commit this waits for usually covers the directories above as well.
+            entered.directory.sync()
+            self._directories.settle(entered)
+        except OSError as error:
+            raise unavailable(error) from error
 
     async def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See ObjectStore."""
@@ -157,29 +182,6 @@ class LocalStore:
         except OSError as error:
             raise unavailable(error) from error
 
-    def _write(self, entered: Entered, name: str, source: Source) -> None:
-        directory = entered.directory.number
-        if not isinstance(source, Upload) or not _move(source, directory, name):
-            temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=directory)
-            try:
-                try:
-                    _fill(file, source)
-                    os.fdatasync(file)
-                finally:
-                    os.close(file)
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:
-                os.unlink(temporary, dir_fd=directory)
-                raise
-        try:
-            # The directory first: the journal commit this waits for usually covers the directories above as well.
-            entered.directory.sync()
-            self._directories.settle(entered)
-        except OSError:
-            os.unlink(name, dir_fd=directory)
-            raise
-
     def _open(self, key: str) -> tuple[Descriptor, int]:
         try:
             file = Descriptor(os.open(self.local_path(key), os.O_RDONLY | os.O_CLOEXEC))
@@ -237,11 +239,37 @@ def _split(key: str) -> tuple[str, str]:
     return folder, name
 
 
+def _write(directory: int, name: str, source: Source) -> None:
+    """Make ``source`` the file ``name`` and sync it; on an error nothing is left.
+
+    Named before it is synced: the file systems in use then make its name durable together with its content, so that
+    the sync of the directory finds little left to do. A power cut in between leaves an orphan, as nothing refers to
+    the name yet.
+    """
+    if isinstance(source, Upload) and _move(source, directory, name):
+        return
+    temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=directory)
+    current = temporary
+    try:
+        try:
+            _fill(file, source)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            current = name
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except BaseException:
+        os.unlink(current, dir_fd=directory)
+        raise
+
+
 def _move(upload: Upload, directory: int, name: str) -> bool:
     """Make an upload's own file the object. False if it has none, or one on another file system."""
     file, path = upload.file, upload.path
     if file is None or path is None:
         return False
+    # Long before the other sync, so that the name of a large file is not waiting for gigabytes.
     os.fdatasync(file.number)
     try:
         os.rename(path, name, dst_dir_fd=directory)
@@ -250,6 +278,11 @@ def _move(upload: Upload, directory: int, name: str) -> bool:
             return False
         raise
     upload.moved()
+    try:
+        os.fsync(file.number)
+    except OSError:
+        os.unlink(name, dir_fd=directory)
+        raise
     return True
 
 

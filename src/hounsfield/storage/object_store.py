@@ -3,7 +3,7 @@
 import builtins
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -45,6 +45,13 @@ class ObjectStore(Protocol):
         """Store ``source`` under ``key``; durable when this returns, nothing to be seen of it if this raises.
 
         An upload in a file may be moved into the store; it can still be read afterwards, but not put again.
+        """
+
+    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+        """The first half of ``put``: the content is durable, but a power cut may still lose its name.
+
+        Awaiting what the returned function gives makes the name durable too; that may run beside other work that has
+        to become durable before anybody is told.
         """
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
