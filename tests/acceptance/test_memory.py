@@ -1,0 +1,130 @@
+"""Memory does not grow with what is stored or retrieved: 2 GB pass through less than 200 MB (store.md §1)."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+
+from tests import factories
+from tests.acceptance import dicomweb
+from tests.acceptance.conftest import QUIET
+from tests.acceptance.dicomweb import ORIGINAL, instance_path, study_path
+from tests.server import Server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+FRAME = 1_000_000
+FRAMES = 2_000
+PIXELS = FRAME * FRAMES
+LIMIT = 200 * 1024 * 1024
+PIECE = bytes(range(256)) * 4096
+"""A mebibyte of pixel data; the whole is this again and again."""
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process in memory, 0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+@contextmanager
+def watched(server: Server) -> Iterator[Callable[[], tuple[int, int]]]:
+    """Looks at the memory of all the server's processes; call for what it was before the block and at most in it."""
+    stop = threading.Event()
+    before = sum(map(resident, server.processes()))
+    peak = before
+
+    def watch() -> None:
+        nonlocal peak
+        while not stop.wait(0.02):
+            peak = max(peak, sum(map(resident, server.processes())))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield lambda: (before, peak)
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def head(ds: Dataset) -> bytes:
+    """The file of ``ds`` up to its pixel data, which will have PIXELS bytes."""
+    body = factories.part10(ds)
+    at = body.rindex(b"\xe0\x7f\x10\x00OW\0\0") + 8
+    return body[:at] + PIXELS.to_bytes(4, "little")
+
+
+def pixels(offset: int, length: int) -> bytes:
+    """A range of the pixel data."""
+    start = offset % len(PIECE)
+    return (PIECE * ((start + length) // len(PIECE) + 1))[start : start + length]
+
+
+def upload(server: Server, header: bytes) -> bytes:
+    """Sends the 2 GB as they are made; the start of the answer."""
+    request = "POST /v2/studies HTTP/1.1\r\nHost: h\r\nContent-Type: application/dicom\r\nConnection: close\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        connection.sendall(f"{request}Content-Length: {len(header) + PIXELS}\r\n\r\n".encode() + header)
+        for offset in range(0, PIXELS, len(PIECE)):
+            connection.sendall(PIECE[: PIXELS - offset])
+        return connection.recv(15)
+
+
+def download(server: Server, path: str, accept: str) -> int:
+    """Retrieves what holds the file as its last bytes or last part; how many bytes came. The end is compared."""
+    request = f"GET {path} HTTP/1.1\r\nHost: h\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    size, tail, buffer = 0, b"", bytearray(1 << 20)
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        connection.sendall(request.encode())
+        while received := connection.recv_into(buffer):
+            size += received
+            tail = (tail + buffer[max(0, received - 5000) : received])[-5000:]
+    assert pixels(PIXELS - 4000, 4000) in tail
+    return size
+
+
+def test_two_gigabytes_in_and_out(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    server = Server(tmp_path / "data", [*QUIET, "--workers", "2"])
+    ds = factories.dataset(Rows=1000, Columns=500, NumberOfFrames=FRAMES)
+    header = head(ds)
+    try:
+        server.start()
+        with server.client() as client:
+            dicomweb.store(client, factories.dataset())
+        with watched(server) as memory:
+            assert upload(server, header) == b"HTTP/1.1 200 OK"
+            report("upload", memory(), record_property)
+        with watched(server) as memory, server.client() as client:
+            assert 0 < download(server, instance_path(ds), ORIGINAL) - len(header) - PIXELS < 1000
+            report("single part download", memory(), record_property)
+            assert 0 < download(server, study_path(ds), dicomweb.ORIGINALS) - len(header) - PIXELS < 1000
+            report("multipart download", memory(), record_property)
+            for number in (1, 1234, FRAMES):
+                frame = client.get(
+                    f"{instance_path(ds)}/frames/{number}", headers={"accept": "application/octet-stream"}
+                )
+                assert frame.content == pixels((number - 1) * FRAME, FRAME)
+            many = client.get(f"{instance_path(ds)}/frames/{','.join(map(str, range(1, 401)))}")
+            assert len(dicomweb.parts(many)) == 400
+            report("frames", memory(), record_property)
+            assert client.delete(study_path(ds)).status_code == 204
+        assert server.stop() == 0
+        assert "Traceback" not in server.log(), server.log()
+    finally:
+        server.end()
+
+
+def report(name: str, memory: tuple[int, int], record_property: Callable[[str, object], None]) -> None:
+    """Notes the figures in the test report and holds them to the limit."""
+    before, peak = memory
+    text = f"{name}: {before >> 20} MiB before, {peak >> 20} MiB at most"
+    record_property(name, text)
+    print(text)
+    assert peak - before < LIMIT, text
