@@ -79,10 +79,9 @@ async def test_statements_of_a_unit_see_each_other(database: Database) -> None:
     assert await database.write(unit) == [("x", 2), ("y", 3)]
 
 
-async def test_a_read_works_on_one_snapshot(postgres_url: str) -> None:
+async def test_a_read_works_on_one_snapshot(migrated_postgres: str) -> None:
     """Only here: on SQLite a unit may await nothing but its transaction, so nothing can happen in between."""
-    migrate.upgrade(postgres_url)
-    database = open_database(postgres_url)
+    database = open_database(migrated_postgres)
     await database.write(put("a"))
 
     async def unit(tx: Transaction) -> tuple[int, int]:
