@@ -115,6 +115,14 @@ def test_patient_id_blank(content: str) -> None:
     assert (strict.failed, strict.comments) == (False, [])
 
 
+@pytest.mark.parametrize(("vr", "content"), [("IS", "0"), ("DS", "1.5"), ("PN", "A^B"), ("UI", "1.2"), ("UT", "x")])
+def test_patient_id_of_another_vr(vr: str, content: str) -> None:
+    for api_version in (1, 2):
+        found = verdict(api_version, {0x00100020: (vr, content)})
+        assert found.failed
+        assert found.comments[0].endswith(f"is expected to have VR 'LO' but has '{vr}' in file.")
+
+
 def test_patient_id_with_several_values() -> None:
     assert verdict(1, {0x00100020: ("LO", "A\\B")}).comments == [PATIENT_ID_MISSING]
     second = verdict(2, {0x00100020: ("LO", "A\\B")})

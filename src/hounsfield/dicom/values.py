@@ -154,7 +154,8 @@ def _patient_id_maker(tag: int, vr: str) -> Maker:
 
     def make(raw: bytes, encodings: tuple[str, ...]) -> tuple[Element, Flaw | None]:
         element, flaw = make_text(raw, encodings)
-        if not any(value and value.strip() for value in element.get("Value", ())):
+        values = element.get("Value", ())  # of another VR than LO, perhaps: numbers and names are not blank
+        if not any(value.strip() if isinstance(value, str) else value is not None for value in values):
             flaw = Flaw("The required tag '(0010,0020)' is missing.", flaw and flaw.strict)
         return element, flaw
 
