@@ -22,13 +22,18 @@ from hounsfield.errors import SettingsError, StoreUnavailable
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new, migrated database."""
-    made = (
-        f"sqlite:///{tmp_path / 'index.db'}"
-        if request.param == "sqlite"
-        else str(request.getfixturevalue("postgres_url"))
-    )
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("migrated_postgres"))
+    made = f"sqlite:///{tmp_path / 'index.db'}"
     migrate.upgrade(made)
     return made
+
+
+@pytest.fixture
+def migrated_postgres(postgres_url: str) -> str:
+    """A new, migrated PostgreSQL database."""
+    migrate.upgrade(postgres_url)
+    return postgres_url
 
 
 @pytest.fixture
