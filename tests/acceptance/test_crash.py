@@ -139,11 +139,11 @@ def check_study(client: httpx.Client, study: Study, found: Counter[str]) -> None
     assert sorted(value(item, "00080018") for item in metadata) == sorted(there)
 
 
-def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) -> None:
-    server = Server(tmp_path / "data", [*QUIET, "--workers", "2"])
+def survive(server: Server, rounds: int) -> None:
+    """Kills ``server`` so many times, and looks each time at what is there afterwards."""
     history: list[Study] = []
     try:
-        for seed in range(ROUNDS):
+        for seed in range(rounds):
             server.start()
             with server.client() as client:
                 found = visible(client)
@@ -163,5 +163,9 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) 
     finally:
         server.end()
     stored = sum(len(study.stored) for study in history)
-    assert stored >= 10 * ROUNDS, "with so little stored before the kills the test proved nothing"
-    print(f"{ROUNDS} kills, {stored} instances acknowledged, {sum(len(study.deleted) for study in history)} deleted")
+    assert stored >= 10 * rounds, "with so little stored before the kills the test proved nothing"
+    print(f"{rounds} kills, {stored} instances acknowledged, {sum(len(study.deleted) for study in history)} deleted")
+
+
+def test_nothing_acknowledged_is_lost_and_nothing_is_half_there(tmp_path: Path) -> None:
+    survive(Server(tmp_path / "data", [*QUIET, "--workers", "2"]), ROUNDS)

@@ -268,7 +268,7 @@ async def test_sorting(client: httpx.AsyncClient) -> None:
         "_lastUpdated": "abcd",
         "-_lastUpdated": "dcba",
         "family": "badc",
-        "-family": "abdc",
+        "-family": "dbac",
         "birthdate": "bacd",
         "-birthdate": "cabd",
         "identifier": "cdab",

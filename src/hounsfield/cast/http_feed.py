@@ -29,7 +29,10 @@ _STATES = {state.value.lower(): state for state in State}
 
 
 class HttpFeedReader:
-    """See :class:`~hounsfield.cast.feed.FeedReader`. ``endpoint`` is the DICOM server's root, without a version."""
+    """See :class:`~hounsfield.cast.feed.FeedReader`. ``endpoint`` is the DICOM server's root, without a version.
+
+    ``transport`` replaces the network.
+    """
 
     def __init__(
         self,
@@ -38,11 +41,12 @@ class HttpFeedReader:
         ignore_json_parsing_errors: bool = False,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = f"{endpoint.rstrip('/')}/v1/changefeed"
         self._ignore = ignore_json_parsing_errors
         self._retry_seconds = retry_seconds
-        self._client = httpx.AsyncClient(timeout=timeout, headers={"Accept": "application/json"})
+        self._client = httpx.AsyncClient(timeout=timeout, transport=transport, headers={"Accept": "application/json"})
 
     async def latest(self) -> int:
         body = await self._get(f"{self._url}/latest", {"includeMetadata": "false"})

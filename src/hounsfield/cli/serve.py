@@ -67,7 +67,8 @@ def serve(
       Fhir__Endpoint=https://fhir.example.com/r4 hounsfield serve --no-fhir
     """
     settings = load_settings(config)
-    refuse_insecure(settings, host, allow_insecure)
+    refuse_unserved(settings)
+    refuse_insecure(host, allow_insecure)
     require_free_port(host, port)
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
@@ -146,13 +147,22 @@ def load_settings(config: Path | None) -> Settings:
     return settings
 
 
-def refuse_insecure(settings: Settings, host: str, allowed: bool) -> None:
-    """Raise SettingsError if anybody who reaches ``host`` could read everything."""
+def refuse_unserved(settings: Settings) -> None:
+    """Raise SettingsError for a setting that would be dangerous to ignore: this release does not do what it asks."""
     if settings.flag("DicomServer:Security:Enabled"):
         raise SettingsError(
             "DicomServer:Security:Enabled is set, but this release does not check tokens. "
             "Leave it off and keep the server on a loopback address, or behind a proxy that checks them."
         )
+    if settings.flag("DicomServer:Features:EnableDataPartitions"):
+        raise SettingsError(
+            "DicomServer:Features:EnableDataPartitions is set, but this release has the default partition only. "
+            "Leave it off, or run one server for each partition."
+        )
+
+
+def refuse_insecure(host: str, allowed: bool) -> None:
+    """Raise SettingsError if anybody who reaches ``host`` could read everything."""
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,5 +1,6 @@
 """A FHIR R4 server over HTTP as cast's target (dicom-cast.md §4.2)."""
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,9 @@ import msgspec
 
 from hounsfield.fhir.target import FhirError, FhirUnreachable, Match, Resource
 
+# It logs whole URLs, and those of searches hold patient ids.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
 FHIR_JSON = "application/fhir+json"
 TIMEOUT_SECONDS = 100.0
 """The default of the reference's HTTP client; a server busy with a large transaction may need long."""
@@ -19,11 +23,16 @@ MAX_PAGES = 1_000
 
 
 class HttpFhirTarget:
-    """See :class:`~hounsfield.fhir.target.FhirTarget`. ``endpoint`` with or without slash at its end."""
+    """See :class:`~hounsfield.fhir.target.FhirTarget`. ``endpoint`` with or without slash at its end.
 
-    def __init__(self, endpoint: str, *, timeout: float = TIMEOUT_SECONDS) -> None:
+    ``transport`` replaces the network.
+    """
+
+    def __init__(
+        self, endpoint: str, *, timeout: float = TIMEOUT_SECONDS, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self._base = endpoint.rstrip("/")
-        self._client = httpx.AsyncClient(timeout=timeout, headers={"Accept": FHIR_JSON})
+        self._client = httpx.AsyncClient(timeout=timeout, transport=transport, headers={"Accept": FHIR_JSON})
 
     @property
     def endpoint(self) -> str:

@@ -6,6 +6,7 @@ means any number, with a fourth item where there is more to say: ``codes`` (requ
 Reference), ``choice`` (the name before ``[x]``; each allowed type has its own line).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -14,7 +15,9 @@ from typing import Any
 import msgspec
 
 from hounsfield.fhir.formats import CHECKS, Check
+from hounsfield.fhir.invariants import INVARIANTS, Invariant
 
+_URIS = frozenset(("uri", "url", "oid", "uuid", "canonical"))
 NOT_IN_VALUE_SET = "must be one of the codes of its value set"
 
 
@@ -30,6 +33,10 @@ class Element:
     targets: frozenset[str]
     check: Check | None = None
     type: "Type | None" = None
+    is_counted: bool = False
+    """Required by its own name, not as one type of a choice."""
+    is_uri: bool = False
+    """May name an entry of a bundle, besides References (R4 §3.1.0.11.2)."""
 
 
 @dataclass(slots=True)
@@ -40,6 +47,7 @@ class Type:
     elements: dict[str, Element] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     """Elements, or names of choices, that must be there."""
+    invariants: Sequence[Invariant] = ()
 
 
 def _bound(check: Check, codes: frozenset[str]) -> Check:
@@ -68,7 +76,7 @@ def types() -> dict[str, Type]:
     """Every type by name (``Patient``, ``HumanName``, ``Patient.contact``)."""
     source = _source()
     codes = {name: frozenset(listed) for name, listed in source["codes"].items()}
-    made = {name: Type(name) for name in source["types"]}
+    made = {name: Type(name, invariants=INVARIANTS.get(name, ())) for name in source["types"]}
     for name, rows in source["types"].items():
         for key, (kind, least, most, *more) in rows.items():
             extra = more[0] if more else {}
@@ -77,7 +85,11 @@ def types() -> dict[str, Type]:
                 check = _bound(check, codes[extra["codes"]])
             choice = extra.get("choice", "")
             targets = frozenset(extra.get("targets", ()))
-            made[name].elements[key] = Element(key, kind, least > 0, most != 1, choice, targets, check, made.get(kind))
+            made[name].elements[key] = Element(
+                *(key, kind, least > 0, most != 1, choice, targets, check, made.get(kind)),
+                is_counted=least > 0 and not choice,
+                is_uri=kind in _URIS,
+            )
         elements = made[name].elements.values()
         made[name].required = frozenset(element.choice or element.name for element in elements if element.required)
     made["Element"] = Type("Element", {key: made["Period"].elements[key] for key in ("id", "extension")})

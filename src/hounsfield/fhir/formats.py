@@ -15,7 +15,7 @@ MAX_STRING = 1024 * 1024
 
 # Control characters, which FHIR advises against and XML and PostgreSQL cannot hold, and halves of characters.
 _BAD_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
-_CODE = re.compile(r"[^\s]+(\s[^\s]+)*")
+_CODE = re.compile("[^\\s\x00-\x1f\ud800-\udfff]+([ ][^\\s\x00-\x1f\ud800-\udfff]+)*")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _OID = re.compile(r"urn:oid:[0-2](\.(0|[1-9][0-9]*))+")
 _UUID = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -42,8 +42,11 @@ def _string(value: Any) -> str | None:
 
 
 def _text(pattern: re.Pattern[str], sentence: str) -> Check:
+    # The patterns exclude what _string refuses, so that one match suffices for what is right.
     def check(value: Any) -> str | None:
-        return _string(value) or (None if pattern.fullmatch(value) else sentence)
+        if type(value) is str and pattern.fullmatch(value):
+            return None
+        return _string(value) or sentence
 
     return check
 

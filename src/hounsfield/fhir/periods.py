@@ -85,19 +85,19 @@ APPROXIMATION = 0.1
 
 def date_condition(prefix: str, searched: Period, now: int, low: str, high: str) -> tuple[str, tuple[int, ...]]:
     """SQL and its values: whether the period in the columns ``low`` and ``high`` matches ``prefix`` + ``searched``."""
-    inside = f"({low} >= ? AND {high} <= ?)"
+    # No period is empty, so low < high; conditions that follow from that are added where they narrow an index range.
     if prefix == "eq":
-        return inside, searched
+        return f"({low} >= ? AND {low} < ? AND {high} <= ?)", (searched.low, searched.high, searched.high)
     if prefix == "ne":
-        return f"NOT {inside}", searched
+        return f"({low} < ? OR {high} > ?)", searched
     if prefix == "gt":
         return f"{high} > ?", (searched.high,)
     if prefix == "lt":
         return f"{low} < ?", (searched.low,)
     if prefix == "ge":
-        return f"({high} > ? OR {inside})", (searched.high, *searched)
+        return f"({high} > ? AND ({high} > ? OR {low} >= ?))", (searched.low, searched.high, searched.low)
     if prefix == "le":
-        return f"({low} < ? OR {inside})", (searched.low, *searched)
+        return f"({low} < ? AND ({low} < ? OR {high} <= ?))", (searched.high, searched.low, searched.high)
     if prefix == "sa":
         return f"{low} >= ?", (searched.high,)
     if prefix == "eb":

@@ -155,11 +155,12 @@ def _sort_key(resource_type: str, text: str) -> SortKey:
 
 def _indexed_sort(parameter: Parameter, descending: bool) -> SortKey:
     """Sort by a value from an index table: the least of several when ascending, else the greatest."""
+    # Not the bare columns: for their extremes SQLite would walk the index of the whole parameter, for every resource.
     table, column = {
-        "token": ("fhir_token", "code"),
-        "string": ("fhir_string", "folded"),
-        "date": ("fhir_date", "high" if descending else "low"),
-        "reference": ("fhir_reference", "target"),
+        "token": ("fhir_token", "code || ''"),
+        "string": ("fhir_string", "folded || ''"),
+        "date": ("fhir_date", "high + 0" if descending else "low + 0"),
+        "reference": ("fhir_reference", "target || ''"),
     }[parameter.kind]
     best = f"{'MAX' if descending else 'MIN'}(s.{column})"
     sql = f"(SELECT {best} FROM {table} s WHERE s.resource_key = r.key AND s.parameter = {parameter.number})"
@@ -208,7 +209,9 @@ def page_query(search: Search) -> Condition:
     names = [f"s{place}" for place in range(len(search.sort))]
     columns = "".join(f", {key.sql} AS {name}" for key, name in zip(search.sort, names, strict=True))
     directions = [" DESC" if key.descending else "" for key in search.sort]
-    order = [*(name + direction for name, direction in zip(names, directions, strict=True)), "k"]
+    # Resources of one time or name go by their key, in the direction in which an index can be followed.
+    directions.append(directions[-1] if directions else "")
+    order = [name + direction for name, direction in zip([*names, "k"], directions, strict=True)]
     after = _after(search, names) if search.cursor else Condition("1 = 1")
     chosen = (
         f"SELECT * FROM (SELECT r.key AS k{columns} FROM fhir_resource r WHERE {found.sql}) q "
@@ -226,7 +229,8 @@ def page_query(search: Search) -> Condition:
 def _after(search: Search, names: list[str]) -> Condition:
     """Rows behind the cursor in the order of the search."""
     columns = [*names, "k"]
-    descending = [*(key.descending for key in search.sort), False]
+    descending = [key.descending for key in search.sort]
+    descending.append(bool(descending) and descending[-1])
     branches: list[str] = []
     values: list[str | int] = []
     for place, column in enumerate(columns):

@@ -11,7 +11,6 @@ from typing import Any
 
 from hounsfield.fhir.definitions import NOT_IN_VALUE_SET, Element, Type, resource_names, types
 from hounsfield.fhir.formats import CHECKS
-from hounsfield.fhir.invariants import INVARIANTS
 from hounsfield.fhir.outcomes import Invalid, Issue
 from hounsfield.fhir.search_parameters import TYPES
 
@@ -25,7 +24,6 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _RELATIVE = re.compile(r"([A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _CONDITIONAL = re.compile(r"([A-Za-z]+)\?.+")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+")
-_REWRITABLE = frozenset(("uri", "url", "oid", "uuid", "canonical"))
 
 
 @dataclass(slots=True)
@@ -111,12 +109,11 @@ class _Walk:
             if element is None:
                 self.unknown(value, key, child, kind)
                 continue
-            if element.required and not element.choice:
+            if element.is_counted:
                 seen += 1
-            if element.choice:
-                if choices is None:
-                    choices = set()
-                elif element.choice in choices:
+            elif element.choice:
+                choices = choices or set()
+                if element.choice in choices:
                     self.issue("structure", "must have only one type", element.choice + "[x]")
                 choices.add(element.choice)
             if element.check is None:
@@ -125,11 +122,11 @@ class _Walk:
                 self.primitives(value, child, element)
             elif sentence := element.check(child):
                 self.issue("code-invalid" if sentence is NOT_IN_VALUE_SET else "value", sentence, key)
-            elif element.kind in _REWRITABLE and child.startswith(("urn:uuid:", "urn:oid:")):
+            elif element.is_uri and child.startswith(("urn:uuid:", "urn:oid:")):
                 self.checked.uris.append(Reference(value, key, child, ""))
         if kind.required and (choices or seen < len(kind.required)):
             self.required(value, kind)
-        for invariant in INVARIANTS.get(kind.name, ()):
+        for invariant in kind.invariants:
             if sentence := invariant(value):
                 self.issue("invariant", sentence)
 

@@ -1,6 +1,7 @@
 """Rendering errors: text/plain with the message alone (server.md §3). The only place that turns errors into answers."""
 
 import logging
+import traceback
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -19,5 +20,7 @@ def render(error: Exception) -> Response:
         if not error.message:
             return Response(status_code=error.status)
         return PlainTextResponse(error.message, status_code=error.status)
-    logger.error("Unexpected error: %s", type(error).__name__, exc_info=error)
+    # Class and place, not the text: messages of libraries may quote values, and those may be patient data.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("Unexpected error: %s\n%s", type(error).__name__, place)
     return PlainTextResponse(INTERNAL_ERROR, status_code=500)

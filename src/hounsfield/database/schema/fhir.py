@@ -32,7 +32,7 @@ fhir_resource = sa.Table(
     sa.Column("content", sa.LargeBinary),
 )
 sa.Index(None, fhir_resource.c.type, fhir_resource.c.deleted, fhir_resource.c.key)
-sa.Index(None, fhir_resource.c.updated, fhir_resource.c.type)
+sa.Index(None, fhir_resource.c.type, fhir_resource.c.deleted, fhir_resource.c.updated, fhir_resource.c.key)
 
 fhir_history = sa.Table(
     "fhir_history",
@@ -72,7 +72,7 @@ fhir_string = sa.Table(
     sa.Column("exact", Key, nullable=False),
 )
 sa.Index(None, fhir_string.c.parameter, fhir_string.c.folded, fhir_string.c.resource_key)
-sa.Index(None, fhir_string.c.resource_key)
+sa.Index(None, fhir_string.c.resource_key, fhir_string.c.parameter)
 
 fhir_date = sa.Table(
     "fhir_date",
@@ -85,7 +85,7 @@ fhir_date = sa.Table(
 )
 sa.Index(None, fhir_date.c.parameter, fhir_date.c.low, fhir_date.c.resource_key)
 sa.Index(None, fhir_date.c.parameter, fhir_date.c.high, fhir_date.c.resource_key)
-sa.Index(None, fhir_date.c.resource_key)
+sa.Index(None, fhir_date.c.resource_key, fhir_date.c.parameter)
 
 fhir_reference = sa.Table(
     "fhir_reference",

@@ -1,0 +1,190 @@
+"""GET /cast/status and /cast/errors (dicom-cast.md §5.1), and cast's entry in the health check."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hounsfield.cast.failure import Table
+from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome
+from hounsfield.cast.step import Remove
+from hounsfield.database.engine import Database
+from hounsfield.errors import BadRequest
+from hounsfield.web.cast import cast_check, cast_routes
+from hounsfield.web.errors import render
+
+TABLES = [
+    "FhirFailToStoreExceptionTable",
+    "DicomFailToStoreExceptionTable",
+    "InvalidDicomTagExceptionTable",
+    "TransientRetryExceptionTable",
+    "TransientFailureExceptionTable",
+]
+STEP = Remove(7, "1.1", "1.2", "1.3")
+IDLE = Activity("idle", "http://fhir.example/r4", "https://dicom.example.com/")
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    return render(error)
+
+
+async def nine() -> int:
+    return 9
+
+
+@pytest.fixture(params=[True])
+async def client(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    routes = cast_routes(database, nine, enabled=request.param)
+    app = Starlette(routes=routes, exception_handlers={BadRequest: refuse})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        yield client
+
+
+async def status(client: httpx.AsyncClient) -> dict[str, Any]:
+    answer = await client.get("/cast/status")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_before_anything_happened(client: httpx.AsyncClient) -> None:
+    assert await status(client) == {
+        "enabled": True,
+        "state": "stopped",
+        "fhirEndpoint": None,
+        "dicomWebEndpoint": None,
+        "syncedSequence": 0,
+        "latestSequence": 9,
+        "lag": 9,
+        "syncedDate": None,
+        "current": None,
+        "lastError": None,
+        "errorCounts": dict.fromkeys(TABLES, 0),
+    }
+
+
+async def test_at_work(client: httpx.AsyncClient, state: CastState) -> None:
+    current = Attempt(7, "1.1", "1.2", "1.3", 3, 1_700_000_000_500_000)
+    activity = Activity("retrying", IDLE.fhir_endpoint, IDLE.dicom_web_endpoint, current, LastError("X", "y", 0))
+    await state.save(6, Outcome([ErrorRow(Table.TRANSIENT_RETRY, STEP, "X", "y", 1)]), activity)
+    found = await status(client)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", found.pop("syncedDate"))
+    assert found == {
+        "enabled": True,
+        "state": "retrying",
+        "fhirEndpoint": "http://fhir.example/r4",
+        "dicomWebEndpoint": "https://dicom.example.com/",
+        "syncedSequence": 6,
+        "latestSequence": 9,
+        "lag": 3,
+        "current": {
+            "sequence": 7,
+            "studyInstanceUid": "1.1",
+            "seriesInstanceUid": "1.2",
+            "sopInstanceUid": "1.3",
+            "attempt": 3,
+            "nextAttemptDate": "2023-11-14T22:13:20.500000Z",
+        },
+        "lastError": {"type": "X", "message": "y", "date": "1970-01-01T00:00:00.000000Z"},
+        "errorCounts": dict.fromkeys(TABLES, 0) | {"TransientRetryExceptionTable": 1},
+    }
+
+
+async def test_a_dead_worker_is_stopped(
+    client: httpx.AsyncClient, state: CastState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await state.report(Activity("running", "f", "d", Attempt(7, "1.1", "1.2", "1.3")))
+    assert (await status(client))["state"] == "running"
+    monkeypatch.setattr("hounsfield.cast.state.STALE_SECONDS", -1.0)
+    found = await status(client)
+    assert (found["state"], found["current"]) == ("stopped", None)
+
+
+@pytest.mark.parametrize("client", [False], indirect=True)
+async def test_switched_off(client: httpx.AsyncClient, state: CastState) -> None:
+    await state.report(IDLE)
+    found = await status(client)
+    assert (found["enabled"], found["state"]) == (False, "stopped")
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_rows(client: httpx.AsyncClient, state: CastState, table: str) -> None:
+    number = 2 if table == "TransientRetryExceptionTable" else None
+    await state.save(0, Outcome([ErrorRow(Table(table), STEP, "SomeException", "text", number)]), IDLE)
+    answer = await client.get("/cast/errors", params={"table": table})
+    found = answer.json()
+    assert answer.status_code == 200
+    assert (found["table"], found["continuationToken"]) == (table, None)
+    (row,) = found["entries"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", row.pop("rowKey"))
+    assert row.pop("timestamp").endswith("Z")
+    expected = {
+        "partitionKey": "SomeException",
+        "studyUid": "1.1",
+        "seriesUid": "1.2",
+        "instanceUid": "1.3",
+        "changeFeedSequence": 7,
+        "exception": "SomeException: text",
+    }
+    assert row == expected | ({"retryNumber": 2} if number else {})
+
+
+async def test_pages(client: httpx.AsyncClient, state: CastState) -> None:
+    rows = [ErrorRow(Table.FHIR_FAIL, Remove(number, "1.1", "1.2", "1.3"), "X", "y") for number in range(150)]
+    await state.save(0, Outcome(rows), IDLE)
+    parameters = {"table": "FhirFailToStoreExceptionTable"}
+    first = (await client.get("/cast/errors", params=parameters)).json()
+    assert len(first["entries"]) == 100
+    following = parameters | {"continuationToken": first["continuationToken"], "limit": "1000"}
+    second = (await client.get("/cast/errors", params=following)).json()
+    assert [row["changeFeedSequence"] for row in second["entries"]] == list(range(49, -1, -1))
+    assert second["continuationToken"] is None
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("", "table"),
+        ("table=", "table"),
+        ("table=Nonsense", "table"),
+        ("table=fhirfailtostoreexceptiontable", "table"),
+        ("table=FhirFailToStoreExceptionTable&limit=0", "limit"),
+        ("table=FhirFailToStoreExceptionTable&limit=1001", "limit"),
+        ("table=FhirFailToStoreExceptionTable&limit=-1", "limit"),
+        ("table=FhirFailToStoreExceptionTable&limit=", "limit"),
+        ("table=FhirFailToStoreExceptionTable&limit=ten", "limit"),
+        ("table=FhirFailToStoreExceptionTable&limit=1.5", "limit"),
+        ("table=FhirFailToStoreExceptionTable&continuationToken=x", "continuationToken"),
+    ],
+)
+async def test_refusals_name_the_parameter(client: httpx.AsyncClient, query: str, named: str) -> None:
+    answer = await client.get(f"/cast/errors?{query}")
+    assert answer.status_code == 400
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert f"'{named}'" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("activity", "enabled", "health"),
+    [
+        (None, True, "Degraded"),
+        (None, False, "Healthy"),
+        ("idle", True, "Healthy"),
+        ("running", True, "Healthy"),
+        ("retrying", True, "Degraded"),
+        ("faulted", True, "Degraded"),
+        ("stopped", True, "Degraded"),
+    ],
+)
+async def test_health(database: Database, state: CastState, activity: str | None, enabled: bool, health: str) -> None:
+    if activity:
+        await state.report(Activity(activity, "f", "d"))
+    found = await cast_check(database, nine, enabled=enabled)()
+    assert found.status == health
+    assert found.data == {"state": activity or "stopped", "lag": 9}
