@@ -39,10 +39,10 @@ def archive() -> MemoryArchive:
         study = number % 3
         archive.store(
             (f"1.{study}", f"1.{study}.{number % 2}", f"1.{study}.1.{number}"),
-            ct(PatientID=f"P|{study % 2},$", PatientName=f"Name^{number}", InstanceNumber=number),
+            ct(PatientID=f"P{study % 2}", PatientName=f"Name^{number}", InstanceNumber=number),
         )
     events = [event(num("113838", value), num("113830", value, "mGy"), uid=f"1.{value}") for value in range(1, 8)]
-    archive.store(("1.0", "1.0.9", "1.0.9.1"), report(*events, PatientID="P|0,$"))
+    archive.store(("1.0", "1.0.9", "1.0.9.1"), report(*events, PatientID="P0"))
     archive.store(("1.4", "1.4.1", "1.4.1.1"), ct(PatientID="P4"))
     archive.update(("1.4", "1.4.1", "1.4.1.1"), ct(PatientID="P5", StudyDescription="Corrected"))
     archive.store(("1.5", "1.5.1", "1.5.1.1"), report(event(num("113838", 3)), PatientID="P5"))

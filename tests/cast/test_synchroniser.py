@@ -146,6 +146,38 @@ async def test_merged_or_one_by_one_is_the_same(archive: MemoryArchive, target: 
     assert await content(target) == merged
 
 
+async def test_identifiers_with_characters_that_mean_something_in_searches(
+    archive: MemoryArchive, target: EmbeddedTarget, cast: Cast
+) -> None:
+    for number, patient_id in enumerate(["P|1,2$3", "P\\|1", "a&b=c+d%20?#", "Ärzte é"]):
+        for instance in range(2):
+            archive.store((f"1.{number}", "1.1", f"1.1.{instance}"), ct(PatientID=patient_id))
+    state = await cast(archive, target, page_size=1, patient_system_id="urn:a|b")
+    assert await counts(state) == {}
+    found = await resources(target, "Patient")
+    assert sorted(one["identifier"][0]["value"] for one in found) == ["P\\|1", "P|1,2$3", "a&b=c+d%20?#", "Ärzte é"]
+
+
+async def test_a_server_that_does_not_find_what_was_written_is_not_asked_for_ever(
+    archive: MemoryArchive, target: EmbeddedTarget, cast: Cast
+) -> None:
+    class Blind(FaultyTarget):
+        async def search(self, resource_type: str, parameters: Any) -> Any:
+            await super().search(resource_type, parameters)
+            return []
+
+        async def transaction(self, bundle: Resource) -> Resource:
+            self.bundles.append(bundle)
+            answers = [{"response": {"status": "201"}} for _ in bundle["entry"]]
+            return {"resourceType": "Bundle", "entry": answers}
+
+    archive.store(A, dose(*range(1, 12)))
+    blind = Blind(target)
+    state = await cast(archive, blind)
+    assert (await counts(state))["TRANSIENT_FAILURE"] == 1
+    assert len(blind.bundles) < 50
+
+
 async def test_patients_keep_their_order_over_studies(
     archive: MemoryArchive, target: EmbeddedTarget, cast: Cast
 ) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from hounsfield.cast import endpoint
-from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain
+from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain, conflict
 from hounsfield.cast.feed import FeedEntry
 from hounsfield.cast.journal import Journal, invalid_rows, refusal_row
 from hounsfield.cast.options import CastOptions
@@ -172,6 +172,7 @@ class Synchroniser:
     async def _write(self, run: Run) -> tuple[Plan, Found]:
         """Plan and send until FHIR holds what the run says; the last plan, and what the first one knew."""
         first: Found | None = None
+        left: int | None = None
         while True:
             async with self._slots:
                 self._guard()
@@ -186,8 +187,11 @@ class Synchroniser:
                 else:
                     await self._send(intended)
             first = first or found
-            if intended.is_last:
+            if intended.remaining == 0:
                 return intended, first
+            if left is not None and intended.remaining >= left:
+                raise conflict("The FHIR server does not find what was just written.")
+            left = intended.remaining
 
     async def _plan(self, run: Run) -> tuple[Found, Plan]:
         async def nothing() -> list[Resource]:

@@ -65,13 +65,13 @@ class Written:
 class Plan:
     """What to send (nothing if FHIR is as it should be) and what cannot be sent.
 
-    ``is_last`` is False if the run needs another plan after this one is written. ``updated`` is what is known of the
-    instances' study values afterwards.
+    ``remaining`` is how many more entries need another plan after this one is written. ``updated`` is what is known
+    of the instances' study values afterwards.
     """
 
     written: list[Written]
     refused: list[tuple[Step, EntryRefused]]
-    is_last: bool
+    remaining: int
     updated: dict[str, StudyValuesOfInstance]
 
     @property
@@ -145,16 +145,15 @@ class _Planner:
             self._drop_replaced_values()
         core = self._core(with_endpoint=upserted)
         observations = self._observation_entries()
-        is_last = True
+        wanted = len(core) + len(observations)
         if sum(written.method != "DELETE" for written in observations) > MAX_OBSERVATIONS:
-            is_last = False
             removals = [written for written in observations if written.method == "DELETE"]
             changes = [written for written in observations if written.method != "DELETE"]
             # The study must exist before its Observations follow; whatever goes, goes with the study.
             observations = removals if core else changes[:MAX_OBSERVATIONS]
         written = [*core, *observations]
         written.sort(key=lambda one: one.resource_type)
-        return Plan(written, self._refused, is_last, self._updated)
+        return Plan(written, self._refused, wanted - len(written), self._updated)
 
     def _upsert(self, step: Upsert) -> None:
         self._study.upsert(

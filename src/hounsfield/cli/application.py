@@ -22,6 +22,7 @@ from hounsfield.web.openapi import openapi_route
 def create() -> ASGIApp:
     """Called in every API process; the options come from the parent's environment."""
     processes.die_with_parent()
+    processes.calm_garbage_collector()
     try:
         return build(published())
     except HounsfieldError as error:

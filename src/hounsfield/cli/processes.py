@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -29,6 +30,15 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def calm_garbage_collector() -> None:
+    """Look for reference cycles seldom: reading a header makes tens of thousands of objects and hardly a cycle.
+
+    Measured on an object with 10,000 frames, whose header takes half the time this way.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def open_object_store(settings: Settings, data_dir: Path) -> ObjectStore:
