@@ -9,7 +9,9 @@ FEW = 8
 """Up to so many frames, only their own entries are read; beyond, the whole index."""
 
 
-async def spans(database: Database, version: int, numbers: Sequence[int]) -> tuple[FrameIndex, list[tuple[int, int]]] | None:
+async def spans(
+    database: Database, version: int, numbers: Sequence[int]
+) -> tuple[FrameIndex, list[tuple[int, int]]] | None:
     """The frame index of an instance and, for each of ``numbers`` (1-based), offset and length of its bytes.
 
     The index may hold its header only. None where the instance has no frames; raises NotFound for a number above the
