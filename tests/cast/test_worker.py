@@ -50,7 +50,7 @@ async def running(worker: CastWorker) -> AsyncIterator[asyncio.Event]:
 
 async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110 (nobody tells: it is what a database says)
+        while not await holds():
             await asyncio.sleep(0.01)
 
 

@@ -59,7 +59,7 @@ class Entry:
 
 
 async def append(tx: Transaction, action: Action, entries: Sequence[NewEntry], now: int) -> None:
-    """Write ``entries`` as one contiguous block. Must be the last thing a transaction does: it takes the feed's lock."""
+    """Write ``entries`` as one contiguous block. Must come last in a transaction: it takes the feed's lock."""
     if not entries:
         return
     head = await tx.fetch_one(
@@ -91,12 +91,11 @@ async def append(tx: Transaction, action: Action, entries: Sequence[NewEntry], n
 
 
 def _select(include_metadata: bool) -> str:
-    content, join = (
-        ("c.metadata", "LEFT JOIN instance_content c ON c.instance_id = i.id ") if include_metadata else ("NULL", "")
-    )
+    content = "c.metadata" if include_metadata else "NULL"
+    join = "LEFT JOIN instance_content c ON c.instance_id = i.id " if include_metadata else ""
     return (
-        f"SELECT f.sequence, f.timestamp, f.action, p.name, f.study_uid, f.series_uid, f.sop_uid, f.version, i.id, {content} "
-        "FROM feed f JOIN data_partition p ON p.key = f.partition_key "
+        "SELECT f.sequence, f.timestamp, f.action, p.name, f.study_uid, f.series_uid, f.sop_uid, f.version, i.id, "
+        f"{content} FROM feed f JOIN data_partition p ON p.key = f.partition_key "
         "LEFT JOIN study s ON s.partition_key = f.partition_key AND s.study_uid = f.study_uid "
         "LEFT JOIN series e ON e.study_id = s.id AND e.series_uid = f.series_uid "
         "LEFT JOIN instance i ON i.series_id = e.id AND i.sop_uid = f.sop_uid "
@@ -108,8 +107,10 @@ def _entry(row: Row) -> Entry:
     version, live, fragment = row[7:10]
     if live is None:
         state = State.DELETED
+    elif live == version:
+        state = State.CURRENT
     else:
-        state = State.CURRENT if live == version else State.REPLACED
+        state = State.REPLACED
     metadata = unpack([fragment]) if fragment is not None else None
     return Entry(row[0], row[1], Action(row[2]), row[3], row[4], row[5], row[6], state, metadata)
 

@@ -1,4 +1,4 @@
-"""Instances in the index: adding, finding, deleting. Each change writes its change feed entries in the same transaction.
+"""Instances in the index: adding, finding, deleting. Each change writes its feed entries in the same transaction.
 
 Study and series rows hold the searchable attributes, the latest instance's non-empty values winning (store.md §6).
 """

@@ -42,8 +42,9 @@ async def stream(database: Database, path: InstancePath) -> AsyncIterator[bytes]
     after = 0
     while True:
         rows = await database.fetch(
-            "SELECT i.id, c.metadata FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id "
-            f"JOIN instance_content c ON c.instance_id = i.id WHERE {condition} AND i.id > ? ORDER BY i.id LIMIT {PAGE}",
+            "SELECT i.id, c.metadata FROM study s JOIN series e ON e.study_id = s.id "
+            "JOIN instance i ON i.series_id = e.id JOIN instance_content c ON c.instance_id = i.id "
+            f"WHERE {condition} AND i.id > ? ORDER BY i.id LIMIT {PAGE}",
             *values,
             after,
             quick=path.level is Level.INSTANCE,
