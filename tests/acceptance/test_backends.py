@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -31,18 +33,22 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.peer]
 CRASH_ROUNDS = 2
 
 
+Settings = Mapping[str, str]
+
+
 @pytest.fixture(scope="module", params=["s3", "azure"])
-def environment(request: pytest.FixtureRequest, postgres_database: Callable[[], str]) -> Mapping[str, str]:
-    """Settings of a database and an object store that nobody else uses."""
-    settings = {
-        "Database__Url": postgres_database(),
-        "DicomServer__Services__DeletedInstanceCleanup__DeleteDelay": "00:00:00",
-        "DicomServer__Services__DeletedInstanceCleanup__PollingInterval": "00:00:00.2",
-    }
-    if request.param == "s3":
+def new_backend(request: pytest.FixtureRequest, postgres_database: Callable[[], str]) -> Callable[[], Settings]:
+    """Call for settings of a database and an object store that nobody else uses."""
+
+    def common() -> dict[str, str]:
+        section = "DicomServer__Services__DeletedInstanceCleanup"
+        settings = {f"{section}__DeleteDelay": "00:00:00", f"{section}__PollingInterval": "00:00:00.2"}
+        return {**settings, "Database__Url": postgres_database()}
+
+    def with_s3() -> Settings:
         s3: S3Server = request.getfixturevalue("s3_endpoint")
         return {
-            **settings,
+            **common(),
             "ObjectStore__Url": f"s3://{s3.create_bucket()}/some/prefix",
             "ObjectStore__Endpoint": s3.url,
             "ObjectStore__Region": s3.region,
@@ -50,18 +56,23 @@ def environment(request: pytest.FixtureRequest, postgres_database: Callable[[], 
             "ObjectStore__SecretAccessKey": s3.secret_access_key,
             "ObjectStore__AllowHttp": "true",
         }
-    # As the reference server is configured.
-    azurite: AzuriteServer = request.getfixturevalue("azurite_endpoint")
-    return {
-        **settings,
-        "BlobStore__ConnectionString": azurite.connection_string,
-        "DicomWeb__DicomStore__ContainerName": azurite.new_container_name(),
-    }
+
+    def with_azure() -> Settings:
+        # As the reference server is configured.
+        azurite: AzuriteServer = request.getfixturevalue("azurite_endpoint")
+        return {
+            **common(),
+            "BlobStore__ConnectionString": azurite.connection_string,
+            "DicomWeb__DicomStore__ContainerName": azurite.new_container_name(),
+        }
+
+    return {"s3": with_s3, "azure": with_azure}[request.param]
 
 
 @pytest.fixture(scope="module")
-def machines(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+def machines(new_backend: Callable[[], Settings], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     """Two servers with nothing in common but the settings."""
+    environment = new_backend()
     directory = tmp_path_factory.mktemp("machines")
     servers = [Server(directory / name, [*QUIET, "--workers", "1"], environment) for name in ("one", "other")]
     with ExitStack() as stack:
@@ -71,7 +82,7 @@ def machines(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFa
         yield servers
         for server in servers:
             assert server.stop() == 0
-            assert "Traceback" not in server.log(), server.log()
+            assert "Unexpected error" not in server.log(), server.log()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -80,11 +91,11 @@ def test_a_round(machines: list[Server], version: str) -> None:
     with writer, reader:
         health = {check["name"]: check["status"] for check in reader.get("/health/check").json()["details"]}
         assert health == {"IndexDatabase": "Healthy", "ObjectStore": "Healthy"}
-        name = {"PatientName": "Köhler^Änne", "SpecificCharacterSet": "ISO_IR 192"}
+        name: dict[str, Any] = {"PatientName": "Köhler^Änne", "SpecificCharacterSet": "ISO_IR 192"}
         first = factories.dataset(**name)
         # One that is sent in several pieces, one of several frames.
         large = dicomweb.sibling(first, PixelData=bytes(range(256)) * 40_000, **name)
-        two = {"NumberOfFrames": 2, "PixelData": bytes(range(256)), "Modality": "MR"}
+        two: dict[str, Any] = {"NumberOfFrames": 2, "PixelData": bytes(range(256)), "Modality": "MR"}
         other = dicomweb.sibling(first, same_series=False, **two, **name)
         datasets = [first, large, other]
         files = [factories.part10(ds) for ds in datasets]
@@ -220,12 +231,5 @@ def test_concurrent_stores_of_one_instance_on_both_machines(machines: list[Serve
         client.close()
 
 
-def test_kill_minus_nine(
-    environment: Mapping[str, str], machines: list[Server], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Comes last: it looks at everything in the archive."""
-    for server in machines:
-        with server.client() as client:
-            for entry in client.get("/v2/changefeed", params={"limit": 200, "includeMetadata": "false"}).json():
-                client.delete(f"/v2/studies/{entry['studyInstanceUid']}")
-    survive(Server(tmp_path_factory.mktemp("killed") / "data", [*QUIET, "--workers", "2"], environment), CRASH_ROUNDS)
+def test_kill_minus_nine(new_backend: Callable[[], Settings], tmp_path: Path) -> None:
+    survive(Server(tmp_path / "data", [*QUIET, "--workers", "2"], new_backend()), CRASH_ROUNDS)
