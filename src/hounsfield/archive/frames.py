@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.retrieve import ORIGINAL
+from hounsfield.archive.retrieve import AT_HAND_BYTES, ORIGINAL
 from hounsfield.dicom.frames import FrameIndex
 from hounsfield.dicom.source import BytesSource, FileSource, InflatedSource
 from hounsfield.dicom.transcode import CannotTranscode
@@ -13,9 +13,6 @@ from hounsfield.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, find
 from hounsfield.errors import NotFound
 from hounsfield.index.frames import spans
 from hounsfield.index.instances import StoredInstance
-
-AT_HAND_BYTES = 1024 * 1024
-"""Frames up to this size are copied from the page cache at once; larger ones are left to a thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ ORIGINAL = "*"
 """The target that means the stored transfer syntax."""
 READ_AHEAD_BYTES = 2 * 1024 * 1024
 """Small files are read together up to this many bytes while the previous ones are being sent."""
+AT_HAND_BYTES = 1024 * 1024
+"""Files and frames up to this size are copied from the page cache at once, without a thread."""
 MAX_TRANSCODES = 2
 """Transcodings of one process at a time: each holds a whole file in memory."""
 
@@ -69,6 +71,13 @@ async def require_files(archive: Archive, files: Sequence[File]) -> None:
     missing = await archive.files.missing([file.instance.file_key for file in files])
     if missing:
         raise InternalError(f"{len(missing)} files of visible instances are missing from the object store.")
+
+
+def small_at_hand(archive: Archive, file: File) -> Buffer | None:
+    """The content of a small file that is sent as stored and lies in memory."""
+    if file.size is None or file.size > AT_HAND_BYTES:
+        return None
+    return at_hand(archive, file)
 
 
 def at_hand(archive: Archive, file: File, length: int | None = None) -> Buffer | None:

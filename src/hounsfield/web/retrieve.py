@@ -26,9 +26,6 @@ _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 
-AT_HAND_BYTES = 1024 * 1024
-"""Files up to this size are copied from the page cache at once; larger ones are sent by the server itself."""
-
 _FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
 _LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
 
@@ -61,18 +58,11 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     choice, planned = retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
     if not forms[choice].multipart:
         return await _single(archive, planned[0])
-    if len(planned) == 1 and (cached := _at_hand(archive, planned[0])) is not None:
+    if len(planned) == 1 and (cached := retrieve.small_at_hand(archive, planned[0])) is not None:
         return whole_multipart([cached], _content_type(planned[0]))
     await retrieve.require_files(archive, planned)
     sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
     return MultipartResponse(_parts(archive, planned), sizes=sizes if len(sizes) == len(planned) else None)
-
-
-def _at_hand(archive: Archive, file: File) -> Buffer | None:
-    """A small file that is sent as stored and lies in memory."""
-    if file.size is None or file.size > AT_HAND_BYTES:
-        return None
-    return retrieve.at_hand(archive, file)
 
 
 def _content_type(file: File) -> str:
@@ -90,7 +80,7 @@ async def _single(archive: Archive, file: File) -> ASGIApp:
     if file.size is None:
         body = b"".join([chunk async for _, chunks in retrieve.contents(archive, [file]) async for chunk in chunks])
         return BytesResponse(body, content_type)
-    if (cached := _at_hand(archive, file)) is not None:
+    if (cached := retrieve.small_at_hand(archive, file)) is not None:
         return BytesResponse(cached, content_type)
     await retrieve.require_files(archive, [file])
     local = archive.files.local_path(key)
@@ -115,7 +105,7 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
     if not form.multipart:
         (body,) = [body async for body in frames.read(archive, plan)]
         return BytesResponse(body, content_type)
-    if sum(length for _, length in plan.spans) <= AT_HAND_BYTES:
+    if sum(length for _, length in plan.spans) <= retrieve.AT_HAND_BYTES:
         return whole_multipart([body async for body in frames.read(archive, plan)], content_type)
     return MultipartResponse(_frame_parts(archive, plan, content_type), sizes=None)
 
