@@ -37,5 +37,5 @@ def event(*children: dict[str, Any], kind: str = "113819", uid: str = "1.9") -> 
 
 def report(*children: dict[str, Any], kind: str = "113701", **attributes: Any) -> dict[str, Any]:
     """Metadata of a whole report."""
-    header = ct(SOPClassUID=DOSE_SR, Modality="SR", **attributes)
+    header = ct(**({"SOPClassUID": DOSE_SR, "Modality": "SR"} | attributes))
     return header | node(code(kind, meaning="spelt in some other way"), *children)
