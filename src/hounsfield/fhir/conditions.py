@@ -25,6 +25,10 @@ _MODIFIERS = {
     "id": {"", "missing"},
     "updated": {"", "missing"},
 }
+# A code fits a good part of all resources, an identifier next to none.
+_SELECTIVITY = dict.fromkeys(("identifier", "series", "instance"), 3) | dict.fromkeys(
+    ("gender", "status", "connection-type", "modality", "dicom-class", "code"), 0
+)
 _LAST = "\U0010ffff"
 """Sorts after every other character, byte by byte."""
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
@@ -37,10 +41,16 @@ class UnknownParameter(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on one row of fhir_resource, with the values of its placeholders."""
+    """A condition on one row of fhir_resource, with the values of its placeholders.
+
+    ``sql`` lists the resources that fit; ``test``, where there is one, asks the same of one resource at a time. The
+    engines have no statistics to choose by when the store is new, so search.py chooses: the highest ``selectivity``.
+    """
 
     sql: str
     values: tuple[str | int, ...] = ()
+    test: str = ""
+    selectivity: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,7 @@ def condition(resource_type: str, name: str, value: str, context: Context) -> Co
 
 def _indexed(parameter: Parameter, modifier: str, alternatives: list[str], context: Context) -> Condition:
     """A condition on the index table of the parameter's kind."""
-    table, number, negated = _TABLES[parameter.kind], parameter.number, modifier == "not"
+    table, number = _TABLES[parameter.kind], parameter.number
     if modifier == "identifier":
         table, number = _TABLES["token"], parameter.identifier_number
     selects: list[Condition]
@@ -133,11 +143,18 @@ def _indexed(parameter: Parameter, modifier: str, alternatives: list[str], conte
     else:
         targets = [target for text in alternatives for target in _targets(parameter, modifier, text, context)]
         selects = [_in("target", targets)]
-    sql = " UNION ALL ".join(
+    negation = "NOT " if modifier == "not" else ""
+    key = f"{context.alias}.key"
+    listed = " UNION ALL ".join(
         f"SELECT resource_key FROM {table} WHERE parameter = {number} AND {select.sql}" for select in selects
     )
-    values = tuple(value for select in selects for value in select.values)
-    return Condition(f"{context.alias}.key {'NOT ' if negated else ''}IN ({sql})", values)
+    tested = _any(selects).sql
+    return Condition(
+        f"{key} {negation}IN ({listed})",
+        tuple(value for select in selects for value in select.values),
+        f"{negation}EXISTS (SELECT 1 FROM {table} WHERE resource_key = {key} AND parameter = {number} AND {tested})",
+        0 if negation else _SELECTIVITY.get(parameter.name, 2 if parameter.kind == "reference" else 1),
+    )
 
 
 def _missing(parameter: Parameter, value: str, context: Context) -> Condition:

@@ -187,11 +187,11 @@ def _decode_cursor(text: str, sort: list[SortKey]) -> tuple[str | int, ...]:
 
 def where(resource_type: str, conditions: Sequence[Condition]) -> Condition:
     """The condition of a whole search on ``fhir_resource r``."""
-    base = Condition(f"r.type = {TYPES[resource_type]} AND r.deleted = 0")
-    everything = [base, *conditions]
-    return Condition(
-        " AND ".join(one.sql for one in everything), tuple(value for one in everything for value in one.values)
-    )
+    best = max(conditions, key=lambda one: one.selectivity, default=None)
+    texts = [f"r.type = {TYPES[resource_type]} AND r.deleted = 0"]
+    for one in conditions:
+        texts.append(one.test if one.test and (one is not best or not one.selectivity) else one.sql)
+    return Condition(" AND ".join(texts), tuple(value for one in conditions for value in one.values))
 
 
 def count_query(search: Search) -> Condition:

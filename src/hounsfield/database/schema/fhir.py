@@ -72,7 +72,7 @@ fhir_string = sa.Table(
     sa.Column("exact", Key, nullable=False),
 )
 sa.Index(None, fhir_string.c.parameter, fhir_string.c.folded, fhir_string.c.resource_key)
-sa.Index(None, fhir_string.c.resource_key, fhir_string.c.parameter)
+sa.Index(None, fhir_string.c.resource_key, fhir_string.c.parameter, fhir_string.c.folded)
 
 fhir_date = sa.Table(
     "fhir_date",
@@ -85,7 +85,7 @@ fhir_date = sa.Table(
 )
 sa.Index(None, fhir_date.c.parameter, fhir_date.c.low, fhir_date.c.resource_key)
 sa.Index(None, fhir_date.c.parameter, fhir_date.c.high, fhir_date.c.resource_key)
-sa.Index(None, fhir_date.c.resource_key, fhir_date.c.parameter)
+sa.Index(None, fhir_date.c.resource_key, fhir_date.c.parameter, fhir_date.c.low, fhir_date.c.high)
 
 fhir_reference = sa.Table(
     "fhir_reference",

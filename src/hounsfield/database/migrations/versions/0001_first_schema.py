@@ -117,7 +117,12 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_fhir_date_parameter_low_resource_key"), "fhir_date", ["parameter", "low", "resource_key"], unique=False
     )
-    op.create_index(op.f("ix_fhir_date_resource_key"), "fhir_date", ["resource_key"], unique=False)
+    op.create_index(
+        op.f("ix_fhir_date_resource_key_parameter_low_high"),
+        "fhir_date",
+        ["resource_key", "parameter", "low", "high"],
+        unique=False,
+    )
     op.create_table(
         "fhir_head",
         sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False),
@@ -154,7 +159,12 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_fhir_resource_type_deleted_key"), "fhir_resource", ["type", "deleted", "key"], unique=False
     )
-    op.create_index(op.f("ix_fhir_resource_updated_type"), "fhir_resource", ["updated", "type"], unique=False)
+    op.create_index(
+        op.f("ix_fhir_resource_type_deleted_updated_key"),
+        "fhir_resource",
+        ["type", "deleted", "updated", "key"],
+        unique=False,
+    )
     op.create_table(
         "fhir_string",
         sa.Column("resource_key", sa.BigInteger(), nullable=False),
@@ -168,7 +178,12 @@ def upgrade() -> None:
         ["parameter", "folded", "resource_key"],
         unique=False,
     )
-    op.create_index(op.f("ix_fhir_string_resource_key"), "fhir_string", ["resource_key"], unique=False)
+    op.create_index(
+        op.f("ix_fhir_string_resource_key_parameter_folded"),
+        "fhir_string",
+        ["resource_key", "parameter", "folded"],
+        unique=False,
+    )
     op.create_table(
         "fhir_token",
         sa.Column("resource_key", sa.BigInteger(), autoincrement=False, nullable=False),
