@@ -71,6 +71,14 @@ TABLE: tuple[Setting, ...] = (
     Setting("Patient:IsIssuerIdUsed", bool, False, "Take the system from IssuerOfPatientID."),
 )  # fmt: skip
 
+IGNORED = (
+    "dicomserver:features:enablelatestapiversion",
+    "dicomserver:serveridentity:",
+    "dicomserver:services:datacleanupconfiguration:",
+    "dicomserver:services:contentlengthbackfillconfiguration:",
+)
+"""Keys of the reference that mean nothing here and are passed over without a word (server.md §14)."""
+
 SECTIONS = frozenset(row.key.split(":")[0].lower() for row in TABLE)
 _BY_KEY = {row.key.lower(): row for row in TABLE}
 
@@ -152,7 +160,7 @@ def load(
             lists.setdefault(parent, {})[int(index)] = str(value)
         elif key in _BY_KEY:
             values[key] = _parse(_BY_KEY[key], value)
-        elif key.split(":")[0] in SECTIONS:
+        elif key.split(":")[0] in SECTIONS and not key.startswith(IGNORED):
             warnings.append(f"Unknown setting {key}.")
     for key, items in lists.items():
         values[key] = [items[index] for index in sorted(items)]

@@ -17,7 +17,7 @@ from hounsfield.database.connect import open_database
 from hounsfield.errors import StoreUnavailable
 from hounsfield.index.instances import InstancePath
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
-from hounsfield.operations.orphans import sweep_orphans
+from hounsfield.operations.orphans import MAX_ORPHANS, sweep_orphans
 from hounsfield.operations.worker import BackgroundWorker
 from hounsfield.storage.layout import file_key
 from hounsfield.storage.local import LocalStore
@@ -109,17 +109,28 @@ async def test_a_file_that_cannot_be_removed_is_retried_and_then_given_up(
 async def test_only_old_files_nobody_refers_to_are_orphans(place: Place) -> None:
     await place.store(1)
     await delete(place.archive, await place.store(1))
-    for age in (0, 48 * 3600):
+    for age in (0, 24 * 24 * 3600):
         key = file_key("Microsoft.Default", "1.2", "1.2.3", factories.uid())
         await place.files.put(key, b"left behind")
         os.utime(place.folder / key, (time.time() - age, time.time() - age))
     for path in place.on_disk()[:]:
         if "1.2.3" not in path.parts:
-            os.utime(path, (time.time() - 48 * 3600, time.time() - 48 * 3600))
+            os.utime(path, (time.time() - 24 * 24 * 3600, time.time() - 24 * 24 * 3600))
     assert await sweep_orphans(place.archive.database, place.files) == 1
     assert await sweep_orphans(place.archive.database, place.files) == 0
     assert await clean_up(place.archive.database, place.files, NOW) == 2
     assert len(place.on_disk()) == 2
+
+
+async def test_an_index_older_than_its_files_loses_none(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    long_ago = time.time() - 30 * 24 * 3600
+    for _ in range(MAX_ORPHANS + 1):
+        key = file_key("Microsoft.Default", "1.2", "1.2.3", factories.uid())
+        await place.files.put(key, b"stored after the backup")
+        os.utime(place.folder / key, (long_ago, long_ago))
+    assert await sweep_orphans(place.archive.database, place.files) == 0
+    assert await place.queued() == []
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
 
 
 async def test_the_worker_survives_a_failing_round_and_one_works_at_a_time(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hounsfield.errors import InternalError, StoreUnavailable
+from hounsfield.storage import local
 from hounsfield.storage.local import LocalStore
 from hounsfield.storage.spool import Spool, Upload
 
@@ -106,6 +107,24 @@ async def test_place_leaves_only_the_names_to_be_synced(
     recorder.calls.clear()
     await settle()
     assert recorder.calls == [("fsync", "series"), ("fsync", "root"), ("fsync", "study")]
+
+
+async def test_where_names_do_not_follow_their_content_place_syncs_them_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "NAMES_FOLLOW_CONTENT", frozenset())
+    store = LocalStore(tmp_path / "files")
+    recorder = Recorder(monkeypatch, tmp_path / "files")
+    settle = await store.place("study/series/object", b"x")
+    assert recorder.calls[-4:] == [("fsync", "object"), ("fsync", "series"), ("fsync", "root"), ("fsync", "study")]
+    recorder.calls.clear()
+    await settle()
+    assert recorder.calls == []
+    await store.close()
+
+
+def test_the_type_of_a_file_system() -> None:
+    assert local.file_system_of(Path("/proc")) == "proc"
 
 
 def test_directories_of_others_are_synced_too(

@@ -109,7 +109,7 @@ def _summary(console: Console, client: httpx.Client, root: str) -> None:
     console.print()
     console.print("Try next, in another terminal:")
     console.print(f"  .venv/bin/hounsfield upload YOUR_FILES --to {root}/v2")
-    console.print(f"  .venv/bin/hounsfield query studies PatientName=doe --fuzzy --from {root}/v2")
+    console.print(f"  .venv/bin/hounsfield query studies PatientName=jane --fuzzy --from {root}/v2")
     console.print(f"  curl '{root}/fhir/ImagingStudy?_include=ImagingStudy:patient&_count=2'")
     console.print()
     console.print("Ctrl-C stops the server.")

@@ -36,7 +36,9 @@ class HttpFhirTarget:
 
     @property
     def endpoint(self) -> str:
-        return self._base
+        url = httpx.URL(self._base)
+        # Shown to people and kept in the database, where a password has no business.
+        return str(url.copy_with(userinfo=b"")) if url.userinfo else self._base
 
     async def capabilities(self) -> Resource:
         return await self._exchange("GET", f"{self._base}/metadata")

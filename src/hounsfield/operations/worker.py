@@ -15,8 +15,8 @@ from hounsfield.storage.object_store import ObjectStore
 logger = logging.getLogger(__name__)
 
 LEASE = "background-worker"
-LEASE_SECONDS = 60.0
-"""How long a dead worker's place stays taken."""
+LEASE_MARGIN = 60.0
+"""Seconds a worker may be late for its next round before another takes over."""
 ORPHAN_INTERVAL = timedelta(hours=6)
 """Orphans only come from crashes, and looking for them reads the names of all files."""
 
@@ -33,10 +33,10 @@ class BackgroundWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set."""
-        pause = min(self._options.polling_interval.total_seconds(), LEASE_SECONDS / 2)
+        pause = self._options.polling_interval.total_seconds()
         while not stop.is_set():
             try:
-                if await leases.acquire(self._database, LEASE, self._owner, LEASE_SECONDS):
+                if await leases.acquire(self._database, LEASE, self._owner, pause + LEASE_MARGIN):
                     await self._round()
             except Exception as error:
                 logger.error("A round of background work failed: %s", type(error).__name__, exc_info=error)

@@ -36,6 +36,10 @@ LISTED_AT_A_TIME = 500
 ATTEMPTS = 100
 """How often a put starts over because a deletion removed the empty directory it was about to use."""
 
+NAMES_FOLLOW_CONTENT = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
+"""File systems whose fsync of a file that was just named makes the name durable too. There the sync of the directory
+may run beside the index commit; elsewhere it comes before, so that no visible instance can lose its file."""
+
 _IN_MEMORY_ONLY: int | None = getattr(os, "RWF_NOWAIT", None)
 
 Result = TypeVar("Result")
@@ -51,6 +55,7 @@ class LocalStore:
         except OSError as error:
             raise unavailable(error) from error
         self._executor = ThreadPoolExecutor(THREADS, "files")
+        self._names_follow = file_system_of(root) in NAMES_FOLLOW_CONTENT
 
     async def put(self, key: str, source: Source) -> None:
         """See ObjectStore."""
@@ -70,6 +75,9 @@ class LocalStore:
 
     async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
         """See ObjectStore."""
+        if not self._names_follow:
+            await self.put(key, source)
+            return _nothing
         entered = await self._run(self._place, key, source)
         return lambda: self._run(self._settle, entered)
 
@@ -231,6 +239,25 @@ class LocalStore:
                     folder = path.parent.relative_to(self._root)
                     self._directories.prune("" if folder == Path() else folder.as_posix())
         return removed
+
+
+def file_system_of(path: Path) -> str:
+    """The type of the file system ``path`` is on, as Linux names it; empty where it does not tell."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                mount, _, kind = line.partition(" - ")
+                if mount.split(" ")[2] == wanted:
+                    return kind.split(" ")[0]
+    except OSError:
+        pass
+    return ""
+
+
+async def _nothing() -> None:
+    """The name is durable already."""
 
 
 def _split(key: str) -> tuple[str, str]:
