@@ -36,6 +36,16 @@ class InstancePath:
             return Level.INSTANCE
         return Level.STUDY if self.series_uid is None else Level.SERIES
 
+    @property
+    def study_key(self) -> tuple[int, str]:
+        """What tells the study from all others."""
+        return self.partition_key, self.study_uid
+
+    @property
+    def series_key(self) -> tuple[int, str, str | None]:
+        """What tells the series from all others."""
+        return self.partition_key, self.study_uid, self.series_uid
+
 
 @dataclass(frozen=True, slots=True)
 class StudyValues:
@@ -167,59 +177,137 @@ def _share(tx: Transaction) -> str:
     return " FOR KEY SHARE" if tx.dialect == "postgresql" else ""
 
 
+@dataclass(slots=True)
+class _Held:
+    """A study or series row a transaction adds instances below, kept from being deleted until it ends."""
+
+    id: int
+    known: tuple[str | None, ...]
+    """The row's attributes, in the order of the columns."""
+    given: tuple[str | None, ...] = ()
+    """What the instances added so far say instead; empty as long as there is none."""
+
+    def give(self, values: tuple[str | None, ...]) -> None:
+        """Take an added instance's values; missing ones change nothing (store.md §6)."""
+        self.given = _over(self.given or (None,) * len(values), values)
+
+
+def _over(base: tuple[str | None, ...], values: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    return tuple(old if new is None else new for new, old in zip(values, base, strict=True))
+
+
+def _of(values: StudyValues | SeriesValues, columns: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(getattr(values, column) for column in columns)
+
+
 async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> list[int | None]:
     """Make ``instances`` visible, in order, and write their feed entries.
 
     Returns for each its version, or None where the partition already holds that study, series and SOP Instance UID.
     """
+    studies: dict[tuple[int, str], _Held] = {}
+    series: dict[tuple[int, str, str | None], _Held] = {}
+    # Everybody takes rows in this order: two requests about the same studies would else wait for each other.
+    for new in sorted(instances, key=_row_order):
+        if new.path.study_key not in studies:
+            studies[new.path.study_key] = await _hold_study(tx, new, now)
+    for new in sorted(instances, key=_row_order):
+        if new.path.series_key not in series:
+            series[new.path.series_key] = await _hold_series(tx, new, studies[new.path.study_key].id, now)
     versions: list[int | None] = []
     entries: list[feed.NewEntry] = []
     for new in instances:
-        path = new.path
-        study_id = await _study(tx, path, new.study, now)
-        series_id = await _series(tx, path, study_id, new.series, now)
-        row = await tx.fetch_one(
-            _INSERT_INSTANCE,
-            path.partition_key,
-            study_id,
-            series_id,
-            path.sop_uid,
-            new.transfer_syntax,
-            new.file_key,
-            new.file_size,
-            now,
-        )
-        if row is None:
-            versions.append(None)
-            continue
-        version = int(row[0])
-        await tx.execute(_INSERT_CONTENT, version, new.metadata, new.frames)
+        path, study, one_series = new.path, studies[new.path.study_key], series[new.path.series_key]
+        version = await _insert(tx, new, study.id, one_series.id, now)
         versions.append(version)
-        assert path.series_uid is not None and path.sop_uid is not None
-        entries.append(feed.NewEntry(path.partition_key, path.study_uid, path.series_uid, path.sop_uid, version))
+        if version is not None:
+            study.give(_of(new.study, _STUDY_COLUMNS))
+            one_series.give(_of(new.series, _SERIES_COLUMNS))
+            assert path.series_uid is not None and path.sop_uid is not None
+            entries.append(feed.NewEntry(path.partition_key, path.study_uid, path.series_uid, path.sop_uid, version))
+    for (partition_key, _), study in studies.items():
+        await _update_study(tx, partition_key, study)
+    for one_series in series.values():
+        await _update_series(tx, one_series)
     await feed.append(tx, feed.Action.CREATE, entries, now)
     return versions
 
 
-async def _study(tx: Transaction, path: InstancePath, values: StudyValues, now: int) -> int:
-    given = tuple(getattr(values, column) for column in _STUDY_COLUMNS)
-    row = await tx.fetch_one(_SELECT_STUDY + _share(tx), path.partition_key, path.study_uid)
+def _row_order(new: NewInstance) -> tuple[int, str, str]:
+    partition_key, study_uid, series_uid = new.path.series_key
+    return partition_key, study_uid, series_uid or ""
+
+
+async def _insert(tx: Transaction, new: NewInstance, study_id: int, series_id: int, now: int) -> int | None:
+    row = await tx.fetch_one(
+        _INSERT_INSTANCE,
+        new.path.partition_key,
+        study_id,
+        series_id,
+        new.path.sop_uid,
+        new.transfer_syntax,
+        new.file_key,
+        new.file_size,
+        now,
+    )
     if row is None:
+        return None
+    version = int(row[0])
+    await tx.execute(_INSERT_CONTENT, version, new.metadata, new.frames)
+    return version
+
+
+async def _hold_study(tx: Transaction, new: NewInstance, now: int) -> _Held:
+    path, given = new.path, _of(new.study, _STUDY_COLUMNS)
+    while True:
+        row = await tx.fetch_one(_SELECT_STUDY + _share(tx), path.partition_key, path.study_uid)
+        if row is not None:
+            return _Held(int(row[0]), tuple(row[1:]))
         created = await tx.fetch_one(
             _INSERT_STUDY, path.partition_key, path.study_uid, now, *_with_keys(_STUDY_COLUMNS, given)
         )
         if created is not None:
             await _names(tx, path.partition_key, int(created[0]), (None,) * len(given), given)
-            return int(created[0])
+            return _Held(int(created[0]), given)
         # Another transaction made the study meanwhile; it is committed by now, or the insert would still wait.
-        row = await tx.fetch_one(_SELECT_STUDY + _share(tx), path.partition_key, path.study_uid)
-        assert row is not None
-    study_id, known = int(row[0]), row[1:]
-    merged = tuple(old if new is None else new for new, old in zip(given, known, strict=True))
-    if merged != known:
-        await tx.execute(_UPDATE_STUDY, *_with_keys(_STUDY_COLUMNS, merged), study_id)
-        await _names(tx, path.partition_key, study_id, known, merged)
-    return study_id
+
+
+async def _hold_series(tx: Transaction, new: NewInstance, study_id: int, now: int) -> _Held:
+    path, given = new.path, _of(new.series, _SERIES_COLUMNS)
+    while True:
+        row = await tx.fetch_one(_SELECT_SERIES + _share(tx), study_id, path.series_uid)
+        if row is not None:
+            return _Held(int(row[0]), tuple(row[1:]))
+        created = await tx.fetch_one(
+            _INSERT_SERIES, path.partition_key, study_id, path.series_uid, now, *_with_keys(_SERIES_COLUMNS, given)
+        )
+        if created is not None:
+            return _Held(int(created[0]), given)
+
+
+async def _update_study(tx: Transaction, partition_key: int, study: _Held) -> None:
+    if not study.given or _over(study.known, study.given) == study.known:
+        return
+    known = await _current(tx, "study", _STUDY_COLUMNS, study)
+    merged = _over(known, study.given)
+    await tx.execute(_UPDATE_STUDY, *_with_keys(_STUDY_COLUMNS, merged), study.id)
+    await _names(tx, partition_key, study.id, known, merged)
+
+
+async def _update_series(tx: Transaction, series: _Held) -> None:
+    if not series.given or _over(series.known, series.given) == series.known:
+        return
+    merged = _over(await _current(tx, "series", _SERIES_COLUMNS, series), series.given)
+    await tx.execute(_UPDATE_SERIES, *_with_keys(_SERIES_COLUMNS, merged), series.id)
+
+
+async def _current(tx: Transaction, table: str, columns: Sequence[str], held: _Held) -> tuple[str | None, ...]:
+    """The attributes of a row about to be updated, locked; another process may have changed them since."""
+    if tx.dialect == "sqlite":
+        return held.known
+    row = await tx.fetch_one(f"SELECT {', '.join(columns)} FROM {table} WHERE id = ? FOR NO KEY UPDATE", held.id)
+    assert row is not None
+    return tuple(row)
 
 
 async def _names(
@@ -233,24 +321,6 @@ async def _names(
             await tx.execute("DELETE FROM person_name WHERE study_id = ? AND attribute = ?", study_id, attribute)
         for suffix in suffixes(new):
             await tx.execute(_INSERT_NAME, study_id, attribute, suffix, partition_key)
-
-
-async def _series(tx: Transaction, path: InstancePath, study_id: int, values: SeriesValues, now: int) -> int:
-    given = tuple(getattr(values, column) for column in _SERIES_COLUMNS)
-    row = await tx.fetch_one(_SELECT_SERIES + _share(tx), study_id, path.series_uid)
-    if row is None:
-        created = await tx.fetch_one(
-            _INSERT_SERIES, path.partition_key, study_id, path.series_uid, now, *_with_keys(_SERIES_COLUMNS, given)
-        )
-        if created is not None:
-            return int(created[0])
-        row = await tx.fetch_one(_SELECT_SERIES + _share(tx), study_id, path.series_uid)
-        assert row is not None
-    series_id, known = int(row[0]), row[1:]
-    merged = tuple(old if new is None else new for new, old in zip(given, known, strict=True))
-    if merged != known:
-        await tx.execute(_UPDATE_SERIES, *_with_keys(_SERIES_COLUMNS, merged), series_id)
-    return series_id
 
 
 async def find(database: Database, path: InstancePath) -> list[StoredInstance]:
