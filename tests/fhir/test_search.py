@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
+from hounsfield.fhir import reads
 from hounsfield.fhir import search as search_module
 from hounsfield.fhir.conditions import escape
 from hounsfield.fhir.periods import PREFIXES, parse_period
@@ -205,7 +206,8 @@ async def test_every_parameter(filled: httpx.AsyncClient) -> None:
     [
         *("Patient?birthdate=x", "Patient?identifier=a|b|c", "Patient?_count=-1", "Patient?_count=x"),
         *("Patient?gender:above=x", "Patient?_total=perhaps", "Patient?_cursor=x", "Patient?_cursor=W10"),
-        *("Patient?_include=Patient:nonsense", "Patient?_include=nonsense", "Patient?name=%ff"),
+        *("Patient?_include=Patient:nonsense", "Patient?_include=nonsense", "Patient?name=%ff", "Patient?name=%20"),
+        *("Patient?name=%00", "Patient?_id=%00", "Patient?name=%CC%81"),
         "Patient?_include=ImagingStudy:patient:Endpoint",
     ],
 )
@@ -356,7 +358,7 @@ async def test_includes(filled: httpx.AsyncClient) -> None:
 async def test_too_many_includes_are_cut_and_said_so(
     filled: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (search_module, __import__("hounsfield.fhir.reads", fromlist=["reads"])):
+    for module in (search_module, reads):
         monkeypatch.setattr(module, "MAX_INCLUDED", 1)
     bundle = (await filled.get("ImagingStudy?_include=ImagingStudy:patient")).json()
     modes = [one["search"]["mode"] for one in bundle["entry"]]
@@ -460,3 +462,50 @@ async def test_references_follow_updates(client: httpx.AsyncClient) -> None:
     assert await found(client, "ImagingStudy?patient=a") == []
     assert await found(client, "ImagingStudy?patient=b") == ["s"]
     assert (await client.delete("Patient/a")).status_code == 204
+
+
+async def test_pages_of_large_resources_hold_fewer(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(client, "p", patient())
+    for number in range(5):
+        await put(client, f"s{number}", study(f"1.{number}", "Patient/p", 20))
+    monkeypatch.setattr(reads, "MAX_PAGE_BYTES", 5000)
+    size = len((await client.get("ImagingStudy/s0")).content)
+    assert size < 5000 < 3 * size
+    first = (await client.get("ImagingStudy?_count=5")).json()
+    assert (first["total"], len(first["entry"])) == (5, 5000 // size)
+    assert await found(client, "ImagingStudy?_count=5") == [f"s{number}" for number in range(5)]
+    history = (await client.get("ImagingStudy/_history")).json()
+    assert len(history["entry"]) < 5
+    assert history["link"][1]["relation"] == "next"
+    including = (await client.get("Patient?_revinclude=ImagingStudy:patient")).json()["entry"]
+    assert [one["search"]["mode"] for one in including[1:]] == ["include"] * (5000 // size) + ["outcome"]
+    monkeypatch.setattr(reads, "MAX_PAGE_BYTES", 1)
+    assert await found(client, "ImagingStudy") == [f"s{number}" for number in range(5)]
+
+
+async def test_patients_of_other_servers(client: httpx.AsyncClient) -> None:
+    elsewhere = "http://elsewhere.example/fhir/"
+    await put(client, "s1", study("1.2", f"{elsewhere}Patient/1"))
+    await put(client, "s2", study("1.3", f"{elsewhere}Device/1"))
+    assert await found(client, f"ImagingStudy?patient={elsewhere}Patient/1") == ["s1"]
+    assert await found(client, f"ImagingStudy?subject={elsewhere}Device/1") == ["s2"]
+    assert await found(client, "ImagingStudy?patient:missing=true") == ["s2"]
+    assert await included(client, "ImagingStudy?_include=ImagingStudy:subject") == []
+
+
+async def test_many_alternatives(client: httpx.AsyncClient) -> None:
+    await put(client, "p", patient("v399", "urn:s"))
+    for form in ("v{}", "urn:s|v{}", "urn:s{}|x,v399"):
+        values = ",".join(form.format(number) for number in range(400 if "," not in form else 200))
+        answer = await client.post(
+            "Patient/_search",
+            content=str(httpx.QueryParams({"identifier": values})),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["total"] == 1
+    names = ",".join(f"n{number}" for number in range(400))
+    form_type = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (await client.post("Patient/_search", content=f"name={names}", headers=form_type)).status_code == 200
+    dates = ",".join(f"lt{1000 + number}" for number in range(400))
+    assert (await client.post("Patient/_search", content=f"birthdate={dates}", headers=form_type)).status_code == 200

@@ -8,7 +8,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from hounsfield.database.engine import Database
-from hounsfield.fhir import writes
+from hounsfield.fhir import entries, writes
 from hounsfield.fhir.outcomes import Invalid
 from hounsfield.fhir.store import FhirStore
 from tests.fhir.conftest import BASE
@@ -363,6 +363,13 @@ async def test_a_unit_that_is_run_again_writes_the_same(store: FhirStore, databa
     assert (await store.search("Patient", []))["total"] == 1
 
 
+async def test_bundles_have_a_limit(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries, "MAX_ENTRIES", 1)
+    assert statuses(await post(client, transaction(entry("GET", "Patient")))) == ["200 OK"]
+    bundle = transaction(entry("GET", "Patient"), entry("GET", "Patient"))
+    assert is_outcome(await client.post(BASE, json=bundle), 413, "too-costly")
+
+
 async def test_batch_entries_stand_alone(client: httpx.AsyncClient) -> None:
     await client.put("Patient/a", json={"id": "a", **patient()})
     answer = await post(
@@ -379,11 +386,15 @@ async def test_batch_entries_stand_alone(client: httpx.AsyncClient) -> None:
             entry("GET", "Device/1"),
             entry("DELETE", "Patient/zzz"),
             entry("GET", "Patient/a/_history/1"),
+            entry("GET", "Device/_history"),
+            entry("GET", "_history"),
+            entry("GET", "Patient/%00"),
+            entry("GET", "a/b/c/_history"),
         ),
     )
     assert answer["type"] == "batch-response"
     assert [status[:3] for status in statuses(answer)] == [
-        *("200", "400", "201", "404", "200", "200", "304", "400", "404", "204", "200")
+        *("200", "400", "201", "404", "200", "200", "304", "400", "404", "204", "200", "404", "200", "404", "404")
     ]
     assert answer["entry"][0]["resource"]["id"] == "a"
     assert answer["entry"][1]["response"]["outcome"]["resourceType"] == "OperationOutcome"

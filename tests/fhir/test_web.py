@@ -132,6 +132,11 @@ async def test_metadata(client: httpx.AsyncClient) -> None:
         ("GET", "Patient/a/$everything", 404),
         ("GET", "Patient/a/_history/1/2", 404),
         ("GET", "_history/1", 404),
+        ("GET", "Patient/%00", 404),
+        ("DELETE", "Patient/%00", 404),
+        ("GET", "Patient/%00/_history", 404),
+        ("GET", "Patient/a_b/_history/1", 404),
+        ("GET", "Patient/" + "x" * 65, 404),
     ],
 )
 async def test_what_is_not_there(client: httpx.AsyncClient, method: str, path: str, status: int) -> None:

@@ -60,11 +60,12 @@ def _subset(json: bytes, elements: frozenset[str]) -> bytes:
     return encode_json(kept)
 
 
-def history_bundle(base: str, path: str, parameters: Sequence[tuple[str, str]], page: HistoryPage) -> Json:
-    """A page of history; ``path`` is what was asked for, below ``base``."""
-    links = [_link("self", f"{base}/{path}", parameters)]
+def history_bundle(base: str, name: str, parameters: Sequence[tuple[str, str]], page: HistoryPage) -> Json:
+    """A page of the history of ``name``: a resource, a type, or everything where it is empty."""
+    path = f"{base}/{name}/_history" if name else f"{base}/_history"
+    links = [_link("self", path, parameters)]
     if page.cursor:
-        links.append(_link("next", f"{base}/{path}", [*parameters, ("_cursor", page.cursor)]))
+        links.append(_link("next", path, [*parameters, ("_cursor", page.cursor)]))
     bundle: Json = {"resourceType": "Bundle", "type": "history", "total": page.total, "link": links}
     if page.events:
         bundle["entry"] = [_event(base, event) for event in page.events]

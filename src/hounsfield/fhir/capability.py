@@ -17,6 +17,23 @@ _INTERACTIONS = (
     "create",
     "search-type",
 )
+# Parameters that several types share are defined once, under these names (R4 search-parameters.json).
+_SHARED = {
+    "Patient": {
+        "family": "individual-family",
+        "given": "individual-given",
+        "gender": "individual-gender",
+        "birthdate": "individual-birthdate",
+    },
+    "Endpoint": {},
+    "ImagingStudy": {"identifier": "clinical-identifier", "patient": "clinical-patient"},
+    "Observation": {
+        "identifier": "clinical-identifier",
+        "patient": "clinical-patient",
+        "code": "clinical-code",
+        "date": "clinical-date",
+    },
+}
 _KINDS = {"id": "token", "updated": "date"}
 
 
@@ -69,5 +86,9 @@ def _resource(resource_type: str) -> dict[str, Any]:
 
 def _parameter(resource_type: str, parameter: Parameter) -> dict[str, str]:
     owner = "Resource" if parameter.name.startswith("_") else resource_type
-    definition = f"http://hl7.org/fhir/SearchParameter/{owner}-{parameter.name.removeprefix('_')}"
-    return {"name": parameter.name, "definition": definition, "type": _KINDS.get(parameter.kind, parameter.kind)}
+    own = f"{owner}-{parameter.name.removeprefix('_')}"
+    return {
+        "name": parameter.name,
+        "definition": "http://hl7.org/fhir/SearchParameter/" + _SHARED[resource_type].get(parameter.name, own),
+        "type": _KINDS.get(parameter.kind, parameter.kind),
+    }

@@ -31,6 +31,7 @@ _SELECTIVITY = dict.fromkeys(("identifier", "series", "instance"), 3) | dict.fro
 )
 _LAST = "\U0010ffff"
 """Sorts after every other character, byte by byte."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _MILLISECOND = 1000
 
@@ -116,7 +117,7 @@ def condition(resource_type: str, name: str, value: str, context: Context) -> Co
     if modifier == "missing":
         return _missing(parameter, value, context)
     alternatives = [part for part in split_escaped(value, ",") if part]
-    if not alternatives or "\x00" in value:
+    if not alternatives or _UNSTORABLE.search(value):
         raise Invalid(f"The search parameter {code} has no usable value.", code="value")
     if len(alternatives) > MAX_ALTERNATIVES:
         raise Invalid(f"The search parameter {code} has more than {MAX_ALTERNATIVES} values.", code="too-costly")
@@ -243,6 +244,8 @@ def _string(text: str, modifier: str) -> Condition:
     folded = fold(exact)[:MAX_STRING]
     if modifier == "exact":
         return Condition("folded = ? AND exact = ?", (folded, exact))
+    if not folded:
+        raise Invalid("A value to search a text for must hold more than spaces and accents.", code="value")
     if modifier == "contains":
         pattern = re.sub(r"([!%_])", r"!\1", folded)
         return Condition("folded LIKE ? ESCAPE '!'", (f"%{pattern}%",))

@@ -28,6 +28,7 @@ SNAPSHOT_EVERY = 32
 """Every so many versions one is kept whole, so that reading a former version undoes at most that many differences."""
 
 _PLAIN, _COMPRESSED, _DIFFERENCE = b"\x00", b"\x01", b"\x02"
+_LENGTH = struct.Struct("<I")
 _LENGTHS = struct.Struct("<II")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SERVER_KEYS = frozenset(("resourceType", "id", "meta"))
@@ -83,12 +84,19 @@ def pack(tail: bytes) -> bytes:
     """A tail as a column value."""
     if len(tail) < COMPRESS_FROM:
         return _PLAIN + tail
-    return _COMPRESSED + zlib.compress(tail, LEVEL)
+    return _COMPRESSED + _LENGTH.pack(len(tail)) + zlib.compress(tail, LEVEL)
 
 
 def unpack(content: bytes) -> bytes:
     """The tail in a column value of :func:`pack`."""
-    return content[1:] if content[:1] == _PLAIN else zlib.decompress(memoryview(content)[1:])
+    if content[:1] == _PLAIN:
+        return content[1:]
+    return zlib.decompress(memoryview(content)[1 + _LENGTH.size :], bufsize=unpacked_size(content))
+
+
+def unpacked_size(content: bytes) -> int:
+    """The length of :func:`unpack`'s result."""
+    return len(content) - 1 if content[:1] == _PLAIN else int(_LENGTH.unpack_from(content, 1)[0])
 
 
 def pack_former(tail: bytes, version: int, following: bytes) -> bytes:

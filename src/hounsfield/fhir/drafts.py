@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl
 
 from hounsfield.fhir.conditions import Condition, Context
 from hounsfield.fhir.content import pack, tail_of
-from hounsfield.fhir.outcomes import Invalid
+from hounsfield.fhir.formats import CHECKS
+from hounsfield.fhir.outcomes import Invalid, UnknownResource
 from hounsfield.fhir.search import parse_criteria
 from hounsfield.fhir.search_parameters import TYPES, Indexed, index, target_of
 from hounsfield.fhir.validation import Checked, Reference, validate
@@ -168,6 +169,8 @@ def delete_operation(
 ) -> Operation:
     """``DELETE Type/id``, or ``DELETE Type?criteria`` where ``identity`` is empty. Raises Invalid."""
     operation = Operation("DELETE", resource_type, identity, if_match=preconditions.if_match, full_url=full_url)
+    if identity and CHECKS["id"](identity):
+        raise UnknownResource("There is no such resource.")
     if not identity:
         operation.criteria = parse_criteria(resource_type, parse_query(query), context)
     return operation

@@ -19,11 +19,14 @@ from hounsfield.fhir.drafts import (
     update_operation,
 )
 from hounsfield.fhir.etags import etag, etag_matches
-from hounsfield.fhir.outcomes import FhirRefusal, Invalid, UnknownResource
+from hounsfield.fhir.formats import CHECKS
+from hounsfield.fhir.outcomes import FhirRefusal, Invalid, TooLarge, UnknownResource
 from hounsfield.fhir.search import parse_search
 from hounsfield.fhir.search_parameters import TYPES
 
 Json = dict[str, Any]
+MAX_ENTRIES = 5000
+"""Entries of a bundle. On SQLite nobody else writes while a transaction is carried out: at worst about two seconds."""
 # The order of R4 §3.1.0.11.2.
 _RANKS = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3, "HEAD": 3}
 
@@ -66,6 +69,8 @@ def parse_bundle(bundle: Any, bases: tuple[str, ...]) -> tuple[str, list[Request
     entries = bundle.get("entry", [])
     if type(entries) is not list:
         raise Invalid("Bundle.entry must be an array.", code="structure", expression="Bundle.entry")
+    if len(entries) > MAX_ENTRIES:
+        raise TooLarge(f"A Bundle may have at most {MAX_ENTRIES} entries.", code="too-costly")
     requests: list[Request | FhirRefusal] = []
     urls: set[str] = set()
     for place, entry in enumerate(entries):
@@ -149,10 +154,10 @@ async def read_entry(source: reads.Fetching, request: Request, context: Context,
 
 async def _read(source: reads.Fetching, request: Request, context: Context, base: str) -> Json:
     path = request.path
-    if path[-1] == "_history":
-        resource_type, identity = (*path[:-1], "", "")[:2]
-        query, applied = reads.history_query(resource_type, identity, parse_query(request.query))
-        found = history_bundle(base, "/".join(path), applied, await reads.history(source, query))
+    if path[-1] == "_history" and len(path) < 4:
+        name = history_name(*path[:-1])
+        query, applied = reads.history_query(name, parse_query(request.query))
+        found = history_bundle(base, name, applied, await reads.history(source, query))
         return {"resource": found, "response": {"status": "200 OK"}}
     known_type(path[0])
     if len(path) == 1:
@@ -161,7 +166,7 @@ async def _read(source: reads.Fetching, request: Request, context: Context, base
             "resource": searchset(base, search, await reads.search(source, search)),
             "response": {"status": "200 OK"},
         }
-    name = "/".join(path[:2])
+    name = known_name(path[0], path[1])
     if len(path) == 2:
         stored = await reads.read(source, name)
         version, updated, json = stored.version, stored.updated, stored.json
@@ -180,3 +185,18 @@ def known_type(resource_type: str) -> None:
     """Raises UnknownResource for types that the store does not hold."""
     if resource_type not in TYPES:
         raise UnknownResource("The server has no resources of this type.", code="not-supported")
+
+
+def history_name(resource_type: str = "", identity: str = "") -> str:
+    """What a history is of: ``Type/id``, ``Type``, or everything. Raises UnknownResource."""
+    if resource_type and not identity:
+        known_type(resource_type)
+    return known_name(resource_type, identity) if identity else resource_type
+
+
+def known_name(resource_type: str, identity: str) -> str:
+    """``Type/id``. Raises UnknownResource for types that the store does not hold and ids that cannot be."""
+    known_type(resource_type)
+    if CHECKS["id"](identity):
+        raise UnknownResource("There is no such resource.")
+    return f"{resource_type}/{identity}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hounsfield.database.engine import Row, Value
-from hounsfield.fhir.content import full, is_difference, unpack, unpack_former
+from hounsfield.fhir.content import full, is_difference, unpack, unpack_former, unpacked_size
 from hounsfield.fhir.outcomes import DeletedResource, Invalid, UnknownResource
 from hounsfield.fhir.periods import parse_period
 from hounsfield.fhir.search import (
@@ -13,6 +13,7 @@ from hounsfield.fhir.search import (
     MAX_COUNT,
     MAX_INCLUDED,
     MAX_ITERATIONS,
+    MAX_PAGE_BYTES,
     Include,
     Parameters,
     Search,
@@ -85,9 +86,8 @@ class HistoryPage:
 
 @dataclass(slots=True)
 class HistoryQuery:
-    """Which history: of one resource (``name``), of a type, or of everything."""
+    """Which history: of a resource (``name`` is Type/id), of a type (``name`` is the type), or of everything."""
 
-    resource_type: str = ""
     name: str = ""
     count: int = DEFAULT_COUNT
     since: int | None = None
@@ -128,13 +128,13 @@ async def read_version(source: Fetching, name: str, version: str) -> Event:
 async def history(source: Fetching, query: HistoryQuery) -> HistoryPage:
     """A page of history. Raises UnknownResource for a resource that never was."""
     condition, values = "1 = 1", []
-    if query.name:
+    if "/" in query.name:
         rows = await source.fetch("SELECT key FROM fhir_resource WHERE name = ?", query.name)
         if not rows:
             raise UnknownResource("There is no such resource.")
         condition, values = "h.resource_key = ?", [rows[0][0]]
-    elif query.resource_type:
-        condition, values = f"h.type = {TYPES[query.resource_type]}", []
+    elif query.name:
+        condition, values = f"h.type = {TYPES[query.name]}", []
     if query.since is not None:
         condition, values = f"{condition} AND h.updated >= ?", [*values, query.since]
     total = (await source.fetch(f"SELECT COUNT(*) FROM fhir_history h WHERE {condition}", *values))[0][0]
@@ -146,7 +146,13 @@ async def history(source: Fetching, query: HistoryQuery) -> HistoryPage:
         f"ORDER BY h.sequence DESC LIMIT {query.count + 1}",
         *values,
     )
-    events = [await _event(source, row) for row in rows[: query.count]]
+    events: list[Event] = []
+    room = MAX_PAGE_BYTES
+    for row in rows[: query.count]:
+        events.append(await _event(source, row))
+        room -= len(events[-1].json or b"")
+        if room < 0:
+            break
     return HistoryPage(events, total, str(events[-1].sequence) if len(rows) > len(events) > 0 else "")
 
 
@@ -182,13 +188,24 @@ async def search(source: Fetching, query: Search) -> Page:
         return page
     paging = page_query(query)
     rows = await source.fetch(paging.sql, *paging.values)
-    page.matches = [Stored(*row[:5]) for row in rows[: query.count]]
-    if len(rows) > query.count:
-        last = rows[query.count - 1]
+    kept = min(query.count, _fitting([row[4] for row in rows]))
+    page.matches = [Stored(*row[:5]) for row in rows[:kept]]
+    if len(rows) > kept:
+        last = rows[kept - 1]
         page.cursor = encode_cursor([*last[5:], last[0]])
     if query.includes and page.matches:
         await _include(source, query, page)
     return page
+
+
+def _fitting(contents: Sequence[bytes]) -> int:
+    """How many of these contents a page can hold, at least one."""
+    room = MAX_PAGE_BYTES
+    for place, content in enumerate(contents):
+        room -= unpacked_size(content)
+        if room < 0:
+            return max(place, 1)
+    return len(contents)
 
 
 async def _include(source: Fetching, query: Search, page: Page) -> None:
@@ -206,9 +223,9 @@ async def _include(source: Fetching, query: Search, page: Page) -> None:
         if not added or not includes or len(page.included) > MAX_INCLUDED:
             break
         newest = added
-    if len(page.included) > MAX_INCLUDED:
-        page.is_incomplete = True
-        del page.included[MAX_INCLUDED:]
+    kept = min(MAX_INCLUDED, _fitting([stored.content for stored in page.included]))
+    page.is_incomplete = len(page.included) > kept
+    del page.included[kept:]
 
 
 async def _included_by(source: Fetching, includes: Iterable[Include], resources: Sequence[Stored]) -> list[Stored]:
@@ -224,26 +241,24 @@ async def _included_by(source: Fetching, includes: Iterable[Include], resources:
     return found
 
 
-def history_query(
-    resource_type: str, identity: str, parameters: Parameters
-) -> tuple[HistoryQuery, list[tuple[str, str]]]:
+def history_query(name: str, parameters: Parameters) -> tuple[HistoryQuery, list[tuple[str, str]]]:
     """The history that ``_count``, ``_since`` and a page link ask for, and the parameters in effect. Raises Invalid."""
-    query = HistoryQuery(resource_type, f"{resource_type}/{identity}" if identity else "")
+    query = HistoryQuery(name)
     applied = []
-    for name, value in parameters:
-        if name == "_count":
+    for key, value in parameters:
+        if key == "_count":
             if not (value.isascii() and value.isdigit()):
                 raise Invalid("_count must be a whole number, zero or more.", code="value")
             query.count = min(int(value[:9]), MAX_COUNT)
-        elif name == "_since":
+        elif key == "_since":
             period = parse_period(value.replace(" ", "+"))
             if period is None:
                 raise Invalid("_since must be an instant.", code="value")
             query.since = period.low
-        elif name == "_cursor":
+        elif key == "_cursor":
             if not (value.isascii() and value.isdigit() and len(value) < 19):
                 raise Invalid("The page link is damaged.", code="value")
             query.before = int(value)
-        if name in ("_count", "_since"):
-            applied.append((name, value))
+        if key in ("_count", "_since"):
+            applied.append((key, value))
     return query, applied

@@ -19,6 +19,8 @@ from hounsfield.fhir.search_parameters import PARAMETERS, TYPES, Parameter
 DEFAULT_COUNT = 50
 MAX_COUNT = 1000
 """Resources on a page, whatever ``_count`` asks; all of them are in memory at once."""
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+"""Bytes of the matches on a page, and of what they include; a page of large studies has fewer than ``_count``."""
 MAX_INCLUDED = 2000
 """Resources a page may include besides its matches; beyond that the page says that it is incomplete."""
 MAX_ITERATIONS = 5

@@ -153,7 +153,7 @@ class Indexed:
         if not reference:
             return
         target = target_of(reference.get("reference", "#"), bases)
-        if target and len(parameter.targets) == 1 and target.partition("/")[0] not in parameter.targets:
+        if target and len(parameter.targets) == 1 and type_of(target) not in parameter.targets:
             # A parameter of one type (patient) passes over references to others (a Device in subject).
             return
         if target:
@@ -194,6 +194,15 @@ def target_of(reference: str, bases: tuple[str, ...]) -> str | None:
             break
     match = _RELATIVE.fullmatch(reference)
     return f"{match[1]}/{match[2]}" if match else reference
+
+
+def type_of(target: str) -> str:
+    """The type of what :func:`target_of` found, here or on another server, by its URL; empty if that does not tell.
+
+    >>> type_of("http://elsewhere.example/fhir/Patient/1")
+    'Patient'
+    """
+    return (["", "", *target.split("/")])[-2]
 
 
 def index(resource: Json, bases: tuple[str, ...], referred: Iterable[str]) -> Indexed:

@@ -10,7 +10,15 @@ from hounsfield.fhir import reads, transactions
 from hounsfield.fhir.bundles import history_bundle, searchset, written_entry
 from hounsfield.fhir.conditions import Context
 from hounsfield.fhir.drafts import Operation, Preconditions, create_operation, delete_operation, update_operation
-from hounsfield.fhir.entries import Request, known_type, operation_of, parse_bundle, read_entry
+from hounsfield.fhir.entries import (
+    Request,
+    history_name,
+    known_name,
+    known_type,
+    operation_of,
+    parse_bundle,
+    read_entry,
+)
 from hounsfield.fhir.outcomes import FhirRefusal
 from hounsfield.fhir.reads import Event, Stored
 from hounsfield.fhir.search import MAX_COUNT, Parameters, parse_search
@@ -43,22 +51,19 @@ class FhirStore:
 
     async def read(self, resource_type: str, identity: str) -> Stored:
         """The current version of a resource."""
-        known_type(resource_type)
-        return await reads.read(self._quick, f"{resource_type}/{identity}")
+        return await reads.read(self._quick, known_name(resource_type, identity))
 
     async def read_version(self, resource_type: str, identity: str, version: str) -> Event:
         """One version of a resource."""
-        known_type(resource_type)
-        return await self._database.read(lambda tx: reads.read_version(tx, f"{resource_type}/{identity}", version))
+        name = known_name(resource_type, identity)
+        return await self._database.read(lambda tx: reads.read_version(tx, name, version))
 
     async def history(self, resource_type: str, identity: str, parameters: Parameters, *, base: str = "") -> Json:
         """A history Bundle: of a resource, of a type (no identity), or of everything (no type either)."""
-        if resource_type:
-            known_type(resource_type)
-        query, applied = reads.history_query(resource_type, identity, parameters)
+        name = history_name(resource_type, identity)
+        query, applied = reads.history_query(name, parameters)
         page = await self._database.read(lambda tx: reads.history(tx, query))
-        path = "/".join(part for part in (resource_type, identity, "_history") if part)
-        return history_bundle(base or self.base_url, path, applied, page)
+        return history_bundle(base or self.base_url, name, applied, page)
 
     async def search(self, resource_type: str, parameters: Parameters, *, strict: bool = False, base: str = "") -> Json:
         """A searchset Bundle. ``strict`` makes unknown parameters an error."""
