@@ -26,9 +26,7 @@ class DemoFailed(HounsfieldError):
 def demo(
     samples: Annotated[Path, typer.Option(help="Folder of DICOM files to load.", exists=True)],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")] = 8080,
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the data live; they stay.")] = Path(
-        "data"
-    ),
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="Where the data live; they stay.")] = Path("data"),
 ) -> None:
     """Run the server, load sample studies through STOW-RS, and say what to open next.
 
