@@ -180,6 +180,15 @@ async def test_delete_of_a_referenced_resource_is_409(client: httpx.AsyncClient)
     assert (await client.delete(name)).status_code == 204
 
 
+async def test_a_delete_and_a_new_reference_at_once_do_not_both_succeed(client: httpx.AsyncClient) -> None:
+    for number in range(6):
+        name = await create(client, patient(str(number)))
+        deletion, creation = await asyncio.gather(
+            client.delete(name), client.post("ImagingStudy", json=study(f"1.{number}", name))
+        )
+        assert (deletion.status_code, creation.status_code) in ((204, 400), (409, 201))
+
+
 async def test_a_resource_may_refer_to_itself(client: httpx.AsyncClient) -> None:
     link = [{"other": {"reference": "Patient/me"}, "type": "seealso"}]
     assert (await client.put("Patient/me", json={"id": "me", **patient(link=link)})).status_code == 201

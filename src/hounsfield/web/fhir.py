@@ -168,36 +168,36 @@ class FhirApplication:
             raise MethodNotAllowed("There is no such interaction on this URL.")
         return known[method]
 
-    async def metadata(self, call: Call) -> Response:
+    async def _metadata(self, call: Call) -> Response:
         return call.answer(capability_statement(call.base))
 
-    async def search(self, call: Call) -> Response:
+    async def _search(self, call: Call) -> Response:
         bundle = await self._store.search(call.path[0], call.parameters(), strict=call.is_strict, base=call.base)
         return call.answer(bundle)
 
-    async def search_by_form(self, call: Call) -> Response:
+    async def _search_by_form(self, call: Call) -> Response:
         body = await _body(call, frozenset(("application/x-www-form-urlencoded",)))
         parameters = [*call.parameters(), *parse_query(_text(body))]
         return call.answer(await self._store.search(call.path[0], parameters, strict=call.is_strict, base=call.base))
 
-    async def history(self, call: Call) -> Response:
+    async def _history(self, call: Call) -> Response:
         resource_type, identity = (*call.path[:-1], "", "")[:2]
         return call.answer(await self._store.history(resource_type, identity, call.parameters(), base=call.base))
 
-    async def read(self, call: Call) -> Response:
+    async def _read(self, call: Call) -> Response:
         stored = await self._store.read(*call.path)
         return _resource(call, stored.json, stored.version, stored.updated)
 
-    async def read_version(self, call: Call) -> Response:
+    async def _read_version(self, call: Call) -> Response:
         event = await self._store.read_version(call.path[0], call.path[1], call.path[3])
         return _resource(call, event.json or b"", event.version, event.updated)
 
-    async def create(self, call: Call) -> Response:
+    async def _create(self, call: Call) -> Response:
         resource = parse(await _body(call, _JSON_TYPES))
         criteria = call.header("if-none-exist")
         return _written(call, await self._store.create(call.path[0], resource, if_none_exist=criteria, base=call.base))
 
-    async def update(self, call: Call) -> Response:
+    async def _update(self, call: Call) -> Response:
         resource = parse(await _body(call, _JSON_TYPES))
         identity = call.path[1] if len(call.path) > 1 else ""
         written = await self._store.update(
@@ -210,7 +210,7 @@ class FhirApplication:
         )
         return _written(call, written)
 
-    async def delete(self, call: Call) -> Response:
+    async def _delete(self, call: Call) -> Response:
         identity = call.path[1] if len(call.path) > 1 else ""
         written = await self._store.delete(
             call.path[0],
@@ -221,7 +221,7 @@ class FhirApplication:
         )
         return Response(status_code=204, headers={"ETag": etag(written.version)} if written.version else {})
 
-    async def bundle(self, call: Call) -> Response:
+    async def _bundle(self, call: Call) -> Response:
         bundle = parse(await _body(call, _JSON_TYPES))
         with_resources = "return=representation" in call.preferences
         return call.answer(await self._store.bundle(bundle, with_resources=with_resources, base=call.base))
@@ -231,20 +231,20 @@ def _methods(path: tuple[str, ...]) -> dict[str, Handler]:
     """The interactions of a URL by method. Raises UnknownResource where there is nothing."""
     of = FhirApplication
     if not path:
-        return {"POST": of.bundle}
+        return {"POST": of._bundle}
     if path in (("metadata",), ("_history",)):
-        return {"GET": of.metadata if path[0] == "metadata" else of.history}
+        return {"GET": of._metadata if path[0] == "metadata" else of._history}
     known_type(path[0])
     if len(path) == 1:
-        return {"GET": of.search, "POST": of.create, "PUT": of.update, "DELETE": of.delete}
+        return {"GET": of._search, "POST": of._create, "PUT": of._update, "DELETE": of._delete}
     if path[1:] == ("_search",):
-        return {"POST": of.search_by_form}
+        return {"POST": of._search_by_form}
     if path[-1] == "_history" and len(path) < 4:
-        return {"GET": of.history}
+        return {"GET": of._history}
     if len(path) == 2:
-        return {"GET": of.read, "PUT": of.update, "DELETE": of.delete}
+        return {"GET": of._read, "PUT": of._update, "DELETE": of._delete}
     if len(path) == 4 and path[2] == "_history":
-        return {"GET": of.read_version}
+        return {"GET": of._read_version}
     raise UnknownResource("There is nothing at this URL.")
 
 
