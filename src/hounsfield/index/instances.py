@@ -3,9 +3,10 @@
 Study and series rows hold the searchable attributes, the latest instance's non-empty values winning (store.md §6).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
+from operator import attrgetter
 
 from hounsfield.database.engine import Database, Transaction, Value
 from hounsfield.dicom.person_name import match_key, suffixes, text_key
@@ -107,6 +108,8 @@ _TEXT_KEYS = {"patient_id", "accession_number", "study_description", "modality",
 
 _STUDY_COLUMNS = tuple(field.name for field in fields(StudyValues))
 _SERIES_COLUMNS = tuple(field.name for field in fields(SeriesValues))
+_study_values: Callable[[StudyValues], tuple[str | None, ...]] = attrgetter(*_STUDY_COLUMNS)
+_series_values: Callable[[SeriesValues], tuple[str | None, ...]] = attrgetter(*_SERIES_COLUMNS)
 
 
 def _stored_columns(columns: Sequence[str]) -> list[str]:
@@ -189,15 +192,11 @@ class _Held:
 
     def give(self, values: tuple[str | None, ...]) -> None:
         """Take an added instance's values; missing ones change nothing (store.md §6)."""
-        self.given = _over(self.given or (None,) * len(values), values)
+        self.given = _over(self.given, values) if self.given else values
 
 
 def _over(base: tuple[str | None, ...], values: tuple[str | None, ...]) -> tuple[str | None, ...]:
     return tuple(old if new is None else new for new, old in zip(values, base, strict=True))
-
-
-def _of(values: StudyValues | SeriesValues, columns: Sequence[str]) -> tuple[str | None, ...]:
-    return tuple(getattr(values, column) for column in columns)
 
 
 async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> list[int | None]:
@@ -208,21 +207,23 @@ async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> li
     studies: dict[tuple[int, str], _Held] = {}
     series: dict[tuple[int, str, str | None], _Held] = {}
     # Everybody takes rows in this order: two requests about the same studies would else wait for each other.
-    for new in sorted(instances, key=_row_order):
+    ordered = sorted(instances, key=_row_order) if len(instances) > 1 else instances
+    for new in ordered:
         if new.path.study_key not in studies:
             studies[new.path.study_key] = await _hold_study(tx, new, now)
-    for new in sorted(instances, key=_row_order):
+    for new in ordered:
         if new.path.series_key not in series:
             series[new.path.series_key] = await _hold_series(tx, new, studies[new.path.study_key].id, now)
     versions: list[int | None] = []
     entries: list[feed.NewEntry] = []
     for new in instances:
-        path, study, one_series = new.path, studies[new.path.study_key], series[new.path.series_key]
+        path = new.path
+        study, one_series = studies[path.study_key], series[path.series_key]
         version = await _insert(tx, new, study.id, one_series.id, now)
         versions.append(version)
         if version is not None:
-            study.give(_of(new.study, _STUDY_COLUMNS))
-            one_series.give(_of(new.series, _SERIES_COLUMNS))
+            study.give(_study_values(new.study))
+            one_series.give(_series_values(new.series))
             assert path.series_uid is not None and path.sop_uid is not None
             entries.append(feed.NewEntry(path.partition_key, path.study_uid, path.series_uid, path.sop_uid, version))
     for (partition_key, _), study in studies.items():
@@ -258,7 +259,7 @@ async def _insert(tx: Transaction, new: NewInstance, study_id: int, series_id: i
 
 
 async def _hold_study(tx: Transaction, new: NewInstance, now: int) -> _Held:
-    path, given = new.path, _of(new.study, _STUDY_COLUMNS)
+    path, given = new.path, _study_values(new.study)
     while True:
         row = await tx.fetch_one(_SELECT_STUDY + _share(tx), path.partition_key, path.study_uid)
         if row is not None:
@@ -273,7 +274,7 @@ async def _hold_study(tx: Transaction, new: NewInstance, now: int) -> _Held:
 
 
 async def _hold_series(tx: Transaction, new: NewInstance, study_id: int, now: int) -> _Held:
-    path, given = new.path, _of(new.series, _SERIES_COLUMNS)
+    path, given = new.path, _series_values(new.series)
     while True:
         row = await tx.fetch_one(_SELECT_SERIES + _share(tx), study_id, path.series_uid)
         if row is not None:
