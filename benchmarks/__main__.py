@@ -2,38 +2,23 @@
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from benchmarks import cast, orthanc, report, servers
-from benchmarks.disk import DurableFiles
-from benchmarks.load import Client, Sample, WrongAnswer, drive
-from benchmarks.processes import Roots, cpu_seconds, wait_until_quiet
-from benchmarks.report import Results, Row
+from benchmarks import orthanc, report, servers
+from benchmarks.load import WrongAnswer
+from benchmarks.report import Results
+from benchmarks.rounds import Loaded, run_cast, run_row
 from benchmarks.servers import Server
-from benchmarks.studies import Collection, Kind
-from benchmarks.workloads import (
-    CLIENT_STUDIES,
-    GROUPS,
-    ROUND_STUDIES,
-    ROW_STUDIES,
-    Profile,
-    Workload,
-    workloads,
-)
+from benchmarks.wire import WireError
+from benchmarks.workloads import CLIENT_STUDIES, GROUPS, ROUND_STUDIES, ROW_STUDIES, Profile, workloads
 
-SETTLE_SECONDS = 120.0
-"""How long a server may go on with work it put off (FHIR sync, checkpoints) before the next is measured."""
-WARM_UP_SECONDS = 0.5
 MOST_ROUNDS = ROW_STUDIES // ROUND_STUDIES - 1
 """One turn more is the warm-up's."""
 MOST_CLIENTS = ROUND_STUDIES // CLIENT_STUDIES
@@ -120,56 +105,8 @@ def started(options: argparse.Namespace, directory: Path) -> Iterator[tuple[list
         yield compared, here
 
 
-def settle(contestants: Sequence[Server]) -> None:
-    """Waits until no server works on anything it put off, so that nobody pays for another's."""
-    if not wait_until_quiet(lambda: [pid for server in contestants for pid in server.roots()], SETTLE_SECONDS):
-        print(f"a server is still busy after {SETTLE_SECONDS:.0f} s without requests", file=sys.stderr)
-
-
-def measured(make: Callable[[int], Client], row: Workload, seconds: float, roots: Roots) -> Sample:
-    """One round; the processor time a server goes on using until it is quiet again is its own."""
-    os.sync()  # what others wrote is not to be flushed now
-    sample = drive(make, row.clients, seconds, roots)
-    used = cpu_seconds(roots())
-    wait_until_quiet(roots, SETTLE_SECONDS)
-    return replace(sample, server_cpu=sample.server_cpu + cpu_seconds(roots()) - used)
-
-
-def run_row(
-    row: Workload, here: list[Server], setting: Profile, directory: Path, loaded: set[tuple[str, Collection]]
-) -> Row:
-    """All rounds of a row, the servers taking turns and each going first equally often."""
-    contestants: list[tuple[str, Callable[[int, int], Client], Roots]] = []
-    for server in here:
-        if row.runs_on(server):
-            row.prepare(server, loaded)
-            contestants.append((server.name, partial(row.client, server), server.roots))
-    if row.beside_disk is not None:
-        contestants.append(("write+fsync", partial(_disk_client, row.beside_disk, directory / "write+fsync"), list))
-    for _, make, roots in contestants:
-        drive(partial(make, setting.rounds), row.clients, WARM_UP_SECONDS, roots)
-    settle(here)
-    samples: dict[str, list[Sample]] = {name: [] for name, _, _ in contestants}
-    for turn in range(setting.rounds):
-        at = turn % len(contestants)
-        for name, make, roots in contestants[at:] + contestants[:at]:
-            try:
-                samples[name].append(measured(partial(make, turn), row, setting.seconds, roots))
-            except WrongAnswer as error:
-                raise WrongAnswer(f"{row.name}, {row.clients} clients, {name}: {error}") from error
-    shutil.rmtree(directory / "write+fsync", ignore_errors=True)
-    for server in here:
-        if row.runs_on(server):
-            row.verify(server)
-    return Row(row.name, row.group, row.clients, row.unit, row.scale, samples)
-
-
-def _disk_client(kind: Kind, directory: Path, turn: int, index: int) -> Client:
-    return DurableFiles(directory / str(turn), kind, index)
-
-
 def run(options: argparse.Namespace, directory: Path) -> Results:
-    """The whole run: every group of rows on fresh servers. Raises WrongAnswer as soon as a server gives one."""
+    """The whole run: every group of rows on fresh servers. Raises RuntimeError when a server does not start."""
     setting = profile(options)
     results = Results(report.machine(directory), [])
     results.about["run"] = f"{setting.rounds} rounds of {setting.seconds:g} s, seed {setting.seed}"
@@ -180,31 +117,34 @@ def run(options: argparse.Namespace, directory: Path) -> Results:
         with started(options, directory / group) as (compared, here):
             results.servers = [server.name for server in compared]
             results.about |= {server.name: server.about for server in here}
-            loaded: set[tuple[str, Collection]] = set()
+            loaded: Loaded = set()
             for row in rows:
-                results.rows.append(run_row(row, here, setting, directory, loaded))
-                print(_line(results.rows[-1]), file=sys.stderr, flush=True)
+                results.rows.append(run_row(row, here, setting, directory / group, loaded))
+                print(report.progress(results.rows[-1]), file=sys.stderr, flush=True)
+                save(options, results)
             if group == "cast":
-                run_cast(compared, setting, results)
+                run_casts(compared, setting, results)
         shutil.rmtree(directory / group)
     return results
 
 
-def run_cast(compared: list[Server], setting: Profile, results: Results) -> None:
-    """All rounds of the FHIR side catching up, on the servers that have one."""
+def run_casts(compared: Sequence[Server], setting: Profile, results: Results) -> None:
+    """The FHIR side of every server that has one."""
     for server in compared:
         if server.casts:
-            results.casts[server.name] = []
-        for turn in range(setting.rounds if server.casts else 0):
-            settle([server])
-            sample = cast.measure(server, setting.seed, turn, setting.seconds)
-            results.casts[server.name].append(sample)
-            print(f"cast: {sample}", file=sys.stderr, flush=True)
+            try:
+                results.casts[server.name] = run_cast(server, setting)
+            except (WrongAnswer, WireError, OSError) as error:
+                results.cast_wrong[server.name] = str(error)
 
 
-def _line(row: Row) -> str:
-    found = (f"{name} {[round(sample.rate * row.scale, 1) for sample in each]}" for name, each in row.samples.items())
-    return f"{row.name}, {row.clients} clients, {row.unit}: {'; '.join(found)}"
+def save(options: argparse.Namespace, results: Results) -> None:
+    """Writes the files the options ask for, with what is known so far."""
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results.as_json(), indent=1))
+    if options.markdown:
+        options.markdown.write_text(report.markdown(results))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -214,17 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="dicomweb-benchmarks-", dir=options.work_dir) as name:
         try:
             results = run(options, Path(name))
-        except (WrongAnswer, RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError) as error:
             print(f"The run failed: {error}", file=sys.stderr)
             return 1
-    tables = report.markdown(results)
-    print(tables)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(results.as_json(), indent=1))
-    if options.markdown:
-        options.markdown.write_text(tables)
-    return 0
+    save(options, results)
+    print(report.markdown(results))
+    for sentence in results.wrong():
+        print(sentence, file=sys.stderr)
+    return 1 if results.wrong() else 0
 
 
 if __name__ == "__main__":

@@ -97,8 +97,9 @@ def check_stored(answer: Answer, uids: Sequence[str]) -> None:
     check_status(answer)
     response = json.loads(answer.body)
     stored = {item["00081155"]["Value"][0] for item in response.get("00081199", {}).get("Value", ())}
-    if stored != set(uids) or response.get("00081198", {}).get("Value"):
-        raise WrongAnswer(f"{len(stored)} of {len(uids)} instances were reported as stored")
+    failed = response.get("00081198", {}).get("Value") or []
+    if stored != set(uids) or failed:
+        raise WrongAnswer(f"{len(stored)} of {len(uids)} instances were reported as stored, {len(failed)} as failed")
 
 
 def check_study(answer: Answer, study: str, patient_id: str) -> None:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from typing import Protocol
 
-from benchmarks.processes import MemoryWatch, Roots, cpu_seconds
+from benchmarks.processes import MemoryWatch, Roots, busy_seconds, cpu_seconds
 
 PATIENCE_SECONDS = 600.0
 """Longest time a client may need beyond its time for the request it is in."""
@@ -49,6 +49,8 @@ class Sample:
     client_cpu: float
     peak_memory: int
     seconds: float
+    elsewhere: float
+    """Processor seconds used meanwhile by neither server nor clients: other programs, and the kernel's own threads."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,14 @@ def drive(make: Callable[[int], Client], clients: int, seconds: float, roots: Ro
         sender.close()
         pipes.append(receiver)
         children.append(child)
-    cpu = before = 0.0
+    server_cpu = machine_cpu = 0.0
     watch = MemoryWatch(roots)
     try:
         barrier.wait(PATIENCE_SECONDS)
-        before = cpu_seconds(roots())
+        server_before, machine_before = cpu_seconds(roots()), busy_seconds()
         with watch:
             barrier.wait(seconds + PATIENCE_SECONDS)
-        cpu = cpu_seconds(roots()) - before
+        server_cpu, machine_cpu = cpu_seconds(roots()) - server_before, busy_seconds() - machine_before
         barrier.wait(PATIENCE_SECONDS)
     except threading.BrokenBarrierError:
         pass  # a client says why below
@@ -93,7 +95,7 @@ def drive(make: Callable[[int], Client], clients: int, seconds: float, roots: Ro
     troubles = [result for result in results if isinstance(result, str)]
     if troubles:
         raise WrongAnswer(next((trouble for trouble in troubles if "BrokenBarrier" not in trouble), troubles[0]))
-    return _sample([result for result in results if isinstance(result, _Tally)], cpu, watch.peak)
+    return _sample([result for result in results if isinstance(result, _Tally)], server_cpu, machine_cpu, watch.peak)
 
 
 def _received(pipe: Connection) -> _Tally | str:
@@ -139,8 +141,9 @@ def _timed(client: Client, seconds: float) -> _Tally:
     return _Tally(items, last - start, latencies, cpu)
 
 
-def _sample(tallies: list[_Tally], server_cpu: float, memory: int) -> Sample:
+def _sample(tallies: list[_Tally], server_cpu: float, machine_cpu: float, memory: int) -> Sample:
     latencies = sorted(latency for tally in tallies for latency in tally.latencies)
+    client_cpu = sum(tally.cpu for tally in tallies)
     items, seconds = sum(tally.items for tally in tallies), max(tally.seconds for tally in tallies)
     return Sample(
         rate=items / seconds,
@@ -149,9 +152,10 @@ def _sample(tallies: list[_Tally], server_cpu: float, memory: int) -> Sample:
         median_latency=percentile(latencies, 0.5),
         p95_latency=percentile(latencies, 0.95),
         server_cpu=server_cpu,
-        client_cpu=sum(tally.cpu for tally in tallies),
+        client_cpu=client_cpu,
         peak_memory=memory,
         seconds=seconds,
+        elsewhere=max(0.0, machine_cpu - server_cpu - client_cpu),
     )
 
 

@@ -57,6 +57,12 @@ def cpu_seconds(roots: Iterable[int]) -> float:
     return ticks / TICKS
 
 
+def busy_seconds() -> float:
+    """Processor seconds the whole machine has worked so far: all processors, everything but idling and waiting."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / TICKS
+
+
 def memory_bytes(roots: Iterable[int]) -> int:
     """Proportional set size of the tree below ``roots``."""
     total = 0

@@ -12,12 +12,13 @@ from typing import Any
 from benchmarks.cast import CastSample
 from benchmarks.load import Sample
 
-LIMITS = ("nginx", "write+fsync")
+DISK = "write+fsync"
+LIMITS = ("nginx", DISK)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A workload and the samples of every server, round by round."""
+    """A workload and the samples of every server, round by round; no samples but a sentence for a wrong one."""
 
     name: str
     group: str
@@ -25,6 +26,7 @@ class Row:
     unit: str
     scale: float
     samples: dict[str, list[Sample]]
+    wrong: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -35,6 +37,16 @@ class Results:
     servers: list[str]
     rows: list[Row] = field(default_factory=list)
     casts: dict[str, list[CastSample]] = field(default_factory=dict)
+    cast_wrong: dict[str, str] = field(default_factory=dict)
+
+    def wrong(self) -> list[str]:
+        """A sentence for every server that answered wrongly in a row."""
+        found = [
+            f"{server} answered wrongly: {row.name}, {row.clients} clients: {trouble}"
+            for row in self.rows
+            for server, trouble in row.wrong.items()
+        ]
+        return found + [f"{server} casts wrongly: {trouble}" for server, trouble in self.cast_wrong.items()]
 
     def as_json(self) -> dict[str, Any]:
         """All samples, nothing rounded."""
@@ -52,14 +64,37 @@ def machine(directory: Path) -> dict[str, str]:
     }
 
 
+def progress(row: Row) -> str:
+    """A row in a line, for who watches."""
+    found = [
+        f"{name} {' '.join(_number(each.rate * row.scale) for each in samples)}"
+        for name, samples in row.samples.items()
+    ]
+    found += [f"{name}: {trouble}" for name, trouble in row.wrong.items()]
+    return f"{row.name}, {row.clients} clients, {row.unit}: {'; '.join(found)}"
+
+
 def markdown(results: Results) -> str:
     """The tables of the README."""
-    parts = ["\n".join(f"- {key}: {value}" for key, value in results.about.items())]
+    about = results.about | ({"other work on the machine": _elsewhere(results.rows)} if results.rows else {})
+    parts = ["\n".join(f"- {key}: {value}" for key, value in about.items())]
     if results.rows:
         parts += [_rates(results), _costs(results)]
     if results.casts:
         parts.append(_casts(results))
     return "\n\n".join(parts) + "\n"
+
+
+def _elsewhere(rows: Sequence[Row]) -> str:
+    shares = [
+        each.elsewhere / each.seconds / (os.cpu_count() or 1)
+        for row in rows
+        for samples in row.samples.values()
+        for each in samples
+    ]
+    if not shares:
+        return "unknown"
+    return f"{statistics.median(shares):.0%} of the processors in the median round, {max(shares):.0%} in the worst"
 
 
 def _rates(results: Results) -> str:
@@ -68,16 +103,23 @@ def _rates(results: Results) -> str:
     rows = []
     for row in results.rows:
         cells = [row.name, str(row.clients), row.unit]
-        cells += [_spread([sample.rate * row.scale for sample in row.samples[server]]) for server in results.servers]
-        cells += [_ratio(row.samples[first], row.samples[other]) for other in others]
+        cells += [_rate(row, server) for server in results.servers]
+        cells += [_ratio(row, first, other) for other in others]
         limit = next((name for name in LIMITS if name in row.samples), None)
         if limit is None:
             cells += ["", ""]
         else:
             cells.append(f"{_number(_median(row.samples[limit]) * row.scale)} ({limit})")
-            cells.append(f"{_median(row.samples[first]) / _median(row.samples[limit]):.0%}")
+            share = _median(row.samples[first]) / _median(row.samples[limit]) if first in row.samples else None
+            cells.append("–" if share is None else f"{share:.0%}")
         rows.append(cells)
     return _table([*heads, "Limit", f"{first} ÷ limit"], rows)
+
+
+def _rate(row: Row, server: str) -> str:
+    if server not in row.samples:
+        return "wrong answer"
+    return _spread([sample.rate * row.scale for sample in row.samples[server]])
 
 
 def _costs(results: Results) -> str:
@@ -86,20 +128,27 @@ def _costs(results: Results) -> str:
         heads += [f"{server}: {title}" for server in results.servers]
     rows = []
     for row in results.rows:
-        samples = [row.samples[server] for server in results.servers]
+        samples = [row.samples.get(server, []) for server in results.servers]
         cells = [row.name, str(row.clients)]
-        cells += [
-            f"{_number(1e3 * statistics.median(sample.median_latency for sample in each))} / "
-            f"{_number(1e3 * statistics.median(sample.p95_latency for sample in each))}"
-            for each in samples
-        ]
-        cells += [
-            _number(statistics.median(1e3 * sample.server_cpu / sample.items for sample in each)) for each in samples
-        ]
-        cells += [f"{max(sample.peak_memory for sample in each) / 1e6:.0f}" for each in samples]
-        busiest = max(sample.client_cpu / sample.seconds for each in samples for sample in each)
+        for cell in (_latency, _processor, _memory):
+            cells += [cell(each) if each else "–" for each in samples]
+        busiest = max((sample.client_cpu / sample.seconds for each in samples for sample in each), default=0.0)
         rows.append([*cells, f"{busiest / (os.cpu_count() or 1):.0%}"])
     return _table([*heads, "Clients' share of the processors, at most"], rows)
+
+
+def _latency(samples: Sequence[Sample]) -> str:
+    middle = 1e3 * statistics.median(sample.median_latency for sample in samples)
+    high = 1e3 * statistics.median(sample.p95_latency for sample in samples)
+    return f"{_number(middle)} / {_number(high)}"
+
+
+def _processor(samples: Sequence[Sample]) -> str:
+    return _number(statistics.median(1e3 * sample.server_cpu / sample.items for sample in samples))
+
+
+def _memory(samples: Sequence[Sample]) -> str:
+    return f"{max(sample.peak_memory for sample in samples) / 1e6:.0f}"
 
 
 def _casts(results: Results) -> str:
@@ -129,8 +178,11 @@ def _median(samples: Sequence[Sample]) -> float:
     return statistics.median(sample.rate for sample in samples)
 
 
-def _ratio(mine: Sequence[Sample], theirs: Sequence[Sample]) -> str:
-    rounds = [one.rate / other.rate for one, other in zip(mine, theirs, strict=True)]
+def _ratio(row: Row, first: str, other: str) -> str:
+    if first not in row.samples or other not in row.samples:
+        return "–"
+    mine, theirs = row.samples[first], row.samples[other]
+    rounds = [one.rate / another.rate for one, another in zip(mine, theirs, strict=True)]
     return f"**{_median(mine) / _median(theirs):.2f}** ({min(rounds):.2f}–{max(rounds):.2f})"
 
 

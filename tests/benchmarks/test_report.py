@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from benchmarks.workloads import GROUPS, LOADED_FROM, ROW_STUDIES, workloads
 
 
 def sample(rate: float) -> Sample:
-    return Sample(rate, 100, 50, 0.002, 0.004, 1.5, 0.2, 64_000_000, 2.0)
+    return Sample(rate, 100, 50, 0.002, 0.004, 1.5, 0.2, 64_000_000, 2.0, 0.04)
 
 
 def results() -> Results:
@@ -33,6 +34,19 @@ def test_tables_have_medians_ratios_and_limits() -> None:
     assert "| 50.0 (write+fsync) | 50% |" in text
     assert "2.00 / 4.00 | 2.00 / 4.00 | 15.0 | 15.0 | 64 | 64 |" in text
     assert "| mine | 200 | 50.0 (50.0–50.0) | 15.0 (10.0–20.0) | 5.50 (3.00–8.00) | 15.0 (10.0–20.0) |" in text
+
+
+def test_a_wrong_answer_takes_the_place_of_a_figure() -> None:
+    found = results()
+    row = found.rows[0]
+    found.rows = [replace(row, samples={"peer": row.samples["peer"]}, wrong={"mine": "status 500"})]
+    assert "| instances/s | wrong answer | 5.00 (4.00–10.0) | – |" in report.markdown(found)
+    assert found.wrong() == ["mine answered wrongly: Store, 16 clients: status 500"]
+    assert not results().wrong()
+
+
+def test_other_work_on_the_machine_is_admitted() -> None:
+    assert "- other work on the machine: " in report.markdown(results())
 
 
 def test_every_row_of_a_table_is_as_wide_as_its_head() -> None:
