@@ -44,7 +44,8 @@ def demo(
         with httpx.Client(base_url=root, timeout=30) as client:
             if not _wait_until_ready(client, server):
                 raise typer.Exit(server.wait() or 2)
-            loaded = subprocess.run([*program, "upload", str(samples), "--to", f"{root}/v2"], check=False)
+            # Not resumed: the data may have been deleted since an earlier run, and what is there is only counted.
+            loaded = subprocess.run([*program, "upload", str(samples), "--to", f"{root}/v2", "--restart"], check=False)
             if loaded.returncode != 0 and server.poll() is None:
                 console.print("[yellow]Not every sample could be loaded; see above.[/yellow]")
             _wait_for_cast(client, server)
