@@ -26,11 +26,19 @@ def is_sqlite(url: str) -> bool:
 
 
 def open_database(url: str) -> Database:
-    """Open ``url`` for this process. The schema must be up to date (see database/migrate.py)."""
-    if is_sqlite(url):
-        from hounsfield.database.sqlite import SqliteDatabase
+    """Open ``url`` for this process. The schema must be up to date (see database/migrate.py).
 
-        return SqliteDatabase(sqlite_path(url))
+    Raises SettingsError for an address of no use, StoreUnavailable for a file that is no database.
+    """
+    if is_sqlite(url):
+        import sqlite3
+
+        from hounsfield.database.sqlite import SqliteDatabase, unavailable
+
+        try:
+            return SqliteDatabase(sqlite_path(url))
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
     from hounsfield.database.postgres import PostgresDatabase
 
     return PostgresDatabase(url)

@@ -52,15 +52,19 @@ def upgrade_sqlite(path: Path) -> None:
     def begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    with engine.begin() as connection:
-        upgrade_connection(connection)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            upgrade_connection(connection)
+    finally:
+        engine.dispose()
 
 
 async def upgrade_postgres(url: str) -> None:
     """Migrate a PostgreSQL database; several processes may try at once."""
     engine = create_async_engine(sa.make_url(url).set(drivername="postgresql+asyncpg"))
-    async with engine.begin() as connection:
-        await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-        await connection.run_sync(upgrade_connection)
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+            await connection.run_sync(upgrade_connection)
+    finally:
+        await engine.dispose()
