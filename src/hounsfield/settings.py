@@ -85,7 +85,7 @@ _BY_KEY = {row.key.lower(): row for row in TABLE}
 SECRETS = frozenset({"objectstore:secretaccesskey", "blobstore:connectionstring", "database:url"})
 """Keys whose values are never printed."""
 
-_TIME = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
+_TIME = re.compile(r"(?:(\d{1,8})\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
 
 
 class Settings:
@@ -174,20 +174,22 @@ def from_environment(text: str) -> Settings:
 
 def _from_file(file: Path) -> dict[str, Any]:
     try:
-        content = msgspec.json.decode(_without_comments(file.read_text(encoding="utf-8-sig")))
+        content = msgspec.json.decode(_plain_json(file.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise SettingsError(f"The settings file {file} cannot be read: {error.strerror}.") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file {file} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"The settings file {file} must hold one JSON object.")
     return _flat(content)
 
 
-def _without_comments(text: str) -> str:
-    """JSON without ``//`` and ``/* */`` comments, which .NET settings files may hold."""
-    pattern = r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/'
-    return re.sub(pattern, lambda found: found[0] if found[0].startswith('"') else " ", text, flags=re.S)
+def _plain_json(text: str) -> str:
+    """JSON without comments (``//`` and ``/* */``) and trailing commas, which .NET settings files may hold."""
+    for extra in (r"//[^\n]*|/\*.*?\*/", r",(?=\s*[}\]])"):
+        pattern = rf'"(?:\\.|[^"\\])*"|{extra}'
+        text = re.sub(pattern, lambda found: found[0] if found[0].startswith('"') else " ", text, flags=re.S)
+    return text
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
