@@ -176,7 +176,7 @@ def test_surrounding_blanks_are_no_part_of_a_value() -> None:
     assert not settings.flag("DicomCast:Enabled")
 
 
-VALUES = {
+VALUES: dict[type, st.SearchStrategy[Any]] = {
     str: st.text(st.characters(blacklist_categories=["Cs"]), max_size=20).map(str.strip),
     bool: st.booleans(),
     int: st.integers(-(10**17), 10**17),

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pydicom
 import pytest
+from pydicom.encaps import generate_frames
 
 from tests.acceptance import dicomweb
 from tests.acceptance.dicomweb import VERSIONS
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.acceptance
 
 VALIDATION = 43264
 IMPLICIT_VR = 45063
+EXPLICIT = "1.2.840.10008.1.2.1"
 _TAG = re.compile(r"DICOM100: \(([0-9a-f]{4}),([0-9a-f]{4})[:)]")
 
 
@@ -140,3 +143,51 @@ def _check_metadata(client: httpx.Client, url: str, sample: Sample, version: str
     if version == "v2":
         kept = {"0020000D", "0020000E", "00080018"}
         assert not (sample.required - kept) & set(metadata)
+
+
+@pytest.mark.skipif(not ALL, reason=f"no MANIFEST.tsv in {SAMPLES} (set HOUNSFIELD_SAMPLES)")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom has an opinion on what is in these files
+@pytest.mark.parametrize(
+    "sample", [one for one in ALL if "stored" in one.outcomes["v2"]], ids=lambda sample: sample.file
+)
+def test_frames_are_those_pydicom_finds(client: httpx.Client, sample: Sample) -> None:
+    ds = pydicom.dcmread(SAMPLES / sample.file, force=True)
+    expected = _frames(ds)
+    response = dicomweb.post(client, [sample.content])
+    assert response.status_code in (200, 202)
+    url = stored_url(client, response)
+    try:
+        numbers = sorted({1, len(expected) // 2 + 1, max(1, len(expected))})
+        answer = client.get(f"{url}/frames/{','.join(map(str, numbers))}", headers={"accept": dicomweb.FRAMES})
+        if not expected:
+            assert answer.status_code == 404
+            return
+        assert [part.body for part in dicomweb.parts(answer)] == [expected[number - 1] for number in numbers]
+        assert client.get(f"{url}/frames/{len(expected) + 1}", headers={"accept": dicomweb.FRAMES}).status_code == 404
+        # Native frames come as Explicit VR Little Endian too, and what calls itself that comes as it is.
+        compressed = ds["PixelData"].is_undefined_length and sample.transfer_syntax != EXPLICIT
+        explicit = client.get(f"{url}/frames/1", headers={"accept": "application/octet-stream"})
+        assert explicit.status_code == (406 if compressed else 200)
+    finally:
+        assert client.delete(url).status_code == 204
+
+
+def _frames(ds: pydicom.Dataset) -> list[bytes]:
+    """The frames as they are stored; none where the attributes that make them are missing."""
+    if any(ds.get(keyword) is None for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated")):
+        return []
+    try:
+        count = int(ds.get("NumberOfFrames") or 1)
+    except ValueError:
+        pytest.skip("the number of frames is no number")
+    if ds["PixelData"].is_undefined_length:
+        return list(generate_frames(ds.PixelData, number_of_frames=count))
+    bits = ds.Rows * ds.Columns * ds.get("SamplesPerPixel", 1) * ds.BitsAllocated
+    if ds.get("PhotometricInterpretation") == "YBR_FULL_422":
+        bits = bits // 3 * 2
+    if bits % 8:
+        whole = int.from_bytes(ds.PixelData, "little")
+        return [
+            (whole >> number * bits & (1 << bits) - 1).to_bytes((bits + 7) // 8, "little") for number in range(count)
+        ]
+    return [ds.PixelData[number * bits // 8 : (number + 1) * bits // 8] for number in range(count)]
