@@ -466,7 +466,7 @@ def test_hostile_values_are_only_values(client: httpx.Client) -> None:
         "'",
         '"',
         "(((",
-        "[",
+        "[[[]",
         "\r\n",
         "х" * 3000,
     ]
@@ -474,7 +474,7 @@ def test_hostile_values_are_only_values(client: httpx.Client) -> None:
         for asked in hostile:
             for fuzzy in ("false", "true"):
                 response = client.get("/v2/instances", params={keyword: asked, "fuzzymatching": fuzzy})
-                assert response.status_code in (204, 400), (keyword, asked, response.status_code, response.text)
+                assert response.status_code in (200, 204, 400), (keyword, asked, response.status_code, response.text)
 
 
 # --- response attributes ---

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import subprocess
@@ -26,6 +27,21 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 """Control codes other than the end of a line."""
+
+
+def peak_memory(process: "subprocess.Popen[str]") -> int:
+    """The most memory a process has had when it ends, in kB; its output must fit into a pipe.
+
+    Not by getrusage: a child begins with the peak of the process it was forked from.
+    """
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            found = re.search(r"VmHWM:\s+(\d+)", status)
+            peak = max(peak, int(found[1]) if found else 0)
+        time.sleep(0.01)
+    return peak
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:

@@ -85,7 +85,7 @@ def test_settings_files_in_examples_load(tmp_path: Path) -> None:
     for example in examples:
         (tmp_path / "settings.json").write_text(example)
         assert settings.load(tmp_path / "settings.json", environment={})[1] == []
-    (tmp_path / "settings.json").write_text("{,}")
+    (tmp_path / "settings.json").write_text("{")
     with pytest.raises(SettingsError):
         settings.load(tmp_path / "settings.json", environment={})
 

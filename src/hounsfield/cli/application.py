@@ -21,10 +21,11 @@ from hounsfield.web.openapi import openapi_route
 
 def create() -> ASGIApp:
     """Called in every API process; the options come from the parent's environment."""
-    processes.die_with_parent()
+    options = published()
+    processes.die_with_supervisor(options.supervisor)
     processes.calm_garbage_collector()
     try:
-        return build(published())
+        return build(options)
     except HounsfieldError as error:
         print(f"hounsfield: {error.message}", file=sys.stderr)
         raise SystemExit(2) from error

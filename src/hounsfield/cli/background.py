@@ -26,7 +26,7 @@ async def run(options: ProcessOptions, *, worker: bool) -> None:
 
 
 if __name__ == "__main__":
-    processes.die_with_parent()
+    processes.die_with_supervisor(published().supervisor)
     # Ctrl-C reaches the whole process group; the supervisor then ends this process in its turn.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(run(published(), worker="--worker" in sys.argv[1:]))

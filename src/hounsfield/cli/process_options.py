@@ -22,6 +22,8 @@ class ProcessOptions(msgspec.Struct, frozen=True):
     cast: bool
     settings: str
     """As Settings.to_environment prints them."""
+    supervisor: int
+    """Process id of the one that starts all others."""
 
     @property
     def effective(self) -> Settings:

@@ -23,12 +23,12 @@ from hounsfield.storage.urls import open_store
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent dies, so that a killed server leaves no port taken."""
+def die_with_supervisor(supervisor: int) -> None:
+    """Have the kernel end this process when the supervisor, its parent, dies: a killed server leaves no port taken."""
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
+        if os.getppid() != supervisor:
+            # It died before it could be asked for.
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -134,7 +134,11 @@ def query(
         answer, matches = search(connection, Patience(retries, note=_note), resource, parameters)
     if answer.status not in (200, 204):
         raise answer.refusal("the search")
-    columns = list(dict.fromkeys([*COLUMNS[level], *(column for column, _ in filters), *wanted]))
+    shown = [*COLUMNS[level], *(column for column, _ in filters), *wanted]
+    by_tag: dict[str, Column] = {}
+    for column in shown:
+        by_tag.setdefault(column.tag, column)
+    columns = list(by_tag.values())
     if as_json:
         for match in matches:
             print(json.dumps(match, ensure_ascii=False, separators=(",", ":")))

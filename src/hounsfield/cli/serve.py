@@ -79,6 +79,7 @@ def serve(
         fhir=fhir,
         cast=cast and settings.flag("DicomCast:Enabled"),
         settings=settings.to_environment(),
+        supervisor=os.getpid(),
     )
     if options.cast and not fhir and not settings.text("Fhir:Endpoint"):
         raise SettingsError(
