@@ -90,11 +90,11 @@ def cast(database: Database) -> Cast:
         state = CastState(database)
         journal = Journal(state, target.endpoint, options.root_url)
         synchroniser = Synchroniser(target, state, journal, options, lambda: None)
-        position = await state.position()
+        position = await journal.resume()
         while (latest := await archive.latest()) > position:
             page = await archive.page(position, page_size)
             through = min(page.through, latest)
-            await synchroniser.process(page.entries, position, through)
+            await synchroniser.process(page.entries, through)
             position = through
         return state
 

@@ -1,22 +1,30 @@
-"""A cast process to be killed: ``python -m tests.cast.crash_worker DATABASE_URL TARGET SEED``.
+"""Cast processes that are killed: ``python -m tests.cast.crash_worker DATABASE_URL TARGET SEED LENGTH SECONDS``.
 
-TARGET is ``embedded`` or the base of a FHIR server. The feed is made from SEED, the same in every process.
+TARGET is ``embedded`` or the base of a FHIR server. The feed is made from SEED, the same in every process,
+and about LENGTH entries long. No worker but the last lives longer than SECONDS after its first request.
 """
 
 import asyncio
+import itertools
+import logging
+import os
 import random
+import signal
 import sys
+import threading
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from hounsfield.cast import worker
 from hounsfield.cast.options import CastOptions, RetryTiming
+from hounsfield.cast.state import CastState
 from hounsfield.cast.worker import CastWorker
 from hounsfield.database.connect import open_database
 from hounsfield.fhir.client import HttpFhirTarget
 from hounsfield.fhir.embedded import EmbeddedTarget
 from hounsfield.fhir.store import FhirStore
-from hounsfield.fhir.target import FhirTarget
+from hounsfield.fhir.target import FhirTarget, Match
 from tests.cast.dose_report import event, num, report
 from tests.cast.memory_archive import MemoryArchive, Uids, ct
 
@@ -29,7 +37,7 @@ OPTIONS = CastOptions(
 )
 
 
-def archive(seed: int, length: int = 300) -> MemoryArchive:
+def archive(seed: int, length: int) -> MemoryArchive:
     """Stores, updates, deletes, re-stores, bad values and dose reports in an order only ``seed`` knows."""
     rng = random.Random(seed)
     made = MemoryArchive()
@@ -62,18 +70,71 @@ def archive(seed: int, length: int = 300) -> MemoryArchive:
     return made
 
 
-async def main(url: str, target_name: str, seed: int) -> None:
-    """Cast for ever."""
+class Starting:
+    """A target that tells when it is first asked something."""
+
+    def __init__(self, inner: FhirTarget, started: Callable[[], None]) -> None:
+        self._inner = inner
+        self._started = started
+        self.endpoint = inner.endpoint
+        self.capabilities = inner.capabilities
+        self.transaction = inner.transaction
+        self.close = inner.close
+
+    async def search(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> list[Match]:
+        self._started()
+        return await self._inner.search(resource_type, parameters)
+
+
+def killer(seconds: float) -> Callable[[], None]:
+    """Called for the first time, it lets this process die, without any warning, after so long."""
+    armed = threading.Event()
+
+    def arm() -> None:
+        if not armed.is_set():
+            armed.set()
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    return arm
+
+
+async def live(url: str, target_name: str, feed: MemoryArchive, started: Callable[[], None]) -> None:
+    """Cast until the feed is worked off."""
     database = open_database(url)
     target: FhirTarget
     if target_name == "embedded":
         target = EmbeddedTarget(FhirStore(database, BASE), BASE)
     else:
         target = HttpFhirTarget(target_name)
-    worker.LEASE_SECONDS, worker.BEAT_SECONDS = 0.4, 0.1
-    print("ready", flush=True)
-    await CastWorker(archive(seed), target, database, OPTIONS).run(asyncio.Event())
+    state, stop = CastState(database), asyncio.Event()
+    working = asyncio.create_task(CastWorker(feed, Starting(target, started), database, OPTIONS).run(stop))
+    latest = await feed.latest()
+    while await state.position() < latest:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await working
+    await target.close()
+    await database.close()
+
+
+def lives(url: str, target_name: str, seed: int, length: int, longest: float) -> int:
+    """How many workers it took, each but the last killed at a moment of its work that only ``seed`` knows."""
+    feed = archive(seed, length)
+    worker.LEASE_SECONDS, worker.BEAT_SECONDS = 0.2, 0.05
+    logging.disable()
+    rng = random.Random(seed)
+    for number in itertools.count(1):
+        seconds = rng.random() * longest
+        child = os.fork()
+        if child == 0:
+            asyncio.run(live(url, target_name, feed, killer(seconds)))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            return number
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    raise AssertionError("unreachable")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    print(lives(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])))

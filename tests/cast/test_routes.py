@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hounsfield.cast.failure import Table
-from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome
+from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome, Progress
 from hounsfield.cast.step import Remove
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
@@ -72,7 +72,7 @@ async def test_before_anything_happened(client: httpx.AsyncClient) -> None:
 async def test_at_work(client: httpx.AsyncClient, state: CastState) -> None:
     current = Attempt(7, "1.1", "1.2", "1.3", 3, 1_700_000_000_500_000)
     activity = Activity("retrying", IDLE.fhir_endpoint, IDLE.dicom_web_endpoint, current, LastError("X", "y", 0))
-    await state.save(6, Outcome([ErrorRow(Table.TRANSIENT_RETRY, STEP, "X", "y", 1)]), activity)
+    await state.save(Progress(6), [Outcome([ErrorRow(Table.TRANSIENT_RETRY, STEP, "X", "y", 1)])], activity)
     found = await status(client)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", found.pop("syncedDate"))
     assert found == {
@@ -116,7 +116,7 @@ async def test_switched_off(client: httpx.AsyncClient, state: CastState) -> None
 @pytest.mark.parametrize("table", TABLES)
 async def test_rows(client: httpx.AsyncClient, state: CastState, table: str) -> None:
     number = 2 if table == "TransientRetryExceptionTable" else None
-    await state.save(0, Outcome([ErrorRow(Table(table), STEP, "SomeException", "text", number)]), IDLE)
+    await state.save(Progress(0), [Outcome([ErrorRow(Table(table), STEP, "SomeException", "text", number)])], IDLE)
     answer = await client.get("/cast/errors", params={"table": table})
     found = answer.json()
     assert answer.status_code == 200
@@ -137,7 +137,7 @@ async def test_rows(client: httpx.AsyncClient, state: CastState, table: str) -> 
 
 async def test_pages(client: httpx.AsyncClient, state: CastState) -> None:
     rows = [ErrorRow(Table.FHIR_FAIL, Remove(number, "1.1", "1.2", "1.3"), "X", "y") for number in range(150)]
-    await state.save(0, Outcome(rows), IDLE)
+    await state.save(Progress(0), [Outcome(rows)], IDLE)
     parameters = {"table": "FhirFailToStoreExceptionTable"}
     first = (await client.get("/cast/errors", params=parameters)).json()
     assert len(first["entries"]) == 100

@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from hounsfield.cast.failure import Table
-from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, InvalidToken, LastError, Outcome, StoredError
+from hounsfield.cast.state import (
+    Activity,
+    Attempt,
+    CastState,
+    ErrorRow,
+    InvalidToken,
+    LastError,
+    Outcome,
+    Progress,
+    StoredError,
+)
 from hounsfield.cast.step import Remove
-from hounsfield.cast.transaction import StudyValuesOfInstance
+from hounsfield.cast.study_values import InstanceValues
 from hounsfield.database.connect import open_database
 from hounsfield.database.engine import Database, Transaction
 
@@ -65,10 +75,10 @@ async def test_an_empty_database(state: CastState) -> None:
 
 async def test_the_position_only_goes_forward(state: CastState) -> None:
     for position in (3, 9, 5):
-        await state.save(position, Outcome(), ACTIVITY)
+        await state.save(Progress(position), [Outcome()], ACTIVITY)
     assert await state.position() == 9
     first = (await state.status()).synced_date
-    await state.save(9, Outcome(), ACTIVITY)
+    await state.save(Progress(9), [Outcome()], ACTIVITY)
     assert (await state.status()).synced_date == first
 
 
@@ -89,7 +99,7 @@ async def test_a_silent_worker_is_not_alive(state: CastState, monkeypatch: pytes
 
 async def test_rows_come_by_sequence_then_newest_first(state: CastState) -> None:
     for sequence in (2, 5, 2, 9, 5):
-        await state.save(0, Outcome([row(sequence)]), ACTIVITY)
+        await state.save(Progress(0), [Outcome([row(sequence)])], ACTIVITY)
     found, token = await state.errors(Table.FHIR_FAIL, 10, None)
     assert [one.sequence for one in found] == [9, 5, 5, 2, 2]
     assert found[1].timestamp > found[2].timestamp
@@ -100,8 +110,8 @@ async def test_rows_come_by_sequence_then_newest_first(state: CastState) -> None
 
 
 async def test_pages(state: CastState) -> None:
-    await state.save(0, Outcome([row(sequence) for sequence in range(1, 26)]), ACTIVITY)
-    await state.save(0, Outcome([row(1, Table.DICOM_FAIL)]), ACTIVITY)
+    await state.save(Progress(0), [Outcome([row(sequence) for sequence in range(1, 26)])], ACTIVITY)
+    await state.save(Progress(0), [Outcome([row(1, Table.DICOM_FAIL)])], ACTIVITY)
     seen: list[StoredError] = []
     token = None
     sizes = []
@@ -142,7 +152,7 @@ async def test_a_token_that_is_none(state: CastState, token: str) -> None:
 
 async def test_a_row_that_is_the_same_is_written_once_per_table(state: CastState) -> None:
     for _ in range(3):
-        await state.save(0, Outcome([row(1, once="1"), row(1, Table.DICOM_FAIL, once="1")]), ACTIVITY)
+        await state.save(Progress(0), [Outcome([row(1, once="1"), row(1, Table.DICOM_FAIL, once="1")])], ACTIVITY)
         await state.retrying(row(1, Table.TRANSIENT_RETRY, number=1), ACTIVITY)
     counts = (await state.status()).error_counts
     assert counts[Table.FHIR_FAIL] == counts[Table.DICOM_FAIL] == 1
@@ -150,17 +160,17 @@ async def test_a_row_that_is_the_same_is_written_once_per_table(state: CastState
 
 
 async def test_long_and_odd_texts(state: CastState) -> None:
-    await state.save(0, Outcome([ErrorRow(Table.FHIR_FAIL, step(1), "X", "\0" + "ü" * 40_000)]), ACTIVITY)
+    await state.save(Progress(0), [Outcome([ErrorRow(Table.FHIR_FAIL, step(1), "X", "\0" + "ü" * 40_000)])], ACTIVITY)
     ((found,), _) = await state.errors(Table.FHIR_FAIL, 10, None)
     assert len(found.exception) == 30_000
     assert "\0" not in found.exception
 
 
 async def test_study_values_of_updated_instances(state: CastState) -> None:
-    one, two = StudyValuesOfInstance("A", None), StudyValuesOfInstance(None, "D")
-    await state.save(1, Outcome((), "1.1", {"a": one, "b": one}, {}), ACTIVITY)
-    await state.save(1, Outcome((), "1.9", {"a": two}, {}), ACTIVITY)
+    one, two = InstanceValues("A", None), InstanceValues(None, "D")
+    await state.save(Progress(1), [Outcome((), "1.1", {"a": one, "b": one}, {})], ACTIVITY)
+    await state.save(Progress(1), [Outcome((), "1.9", {"a": two}, {})], ACTIVITY)
     assert await state.updated_instances("1.1") == {"a": one, "b": one}
-    await state.save(2, Outcome((), "1.1", {"a": two, "c": one}, {"a": one, "b": one}), ACTIVITY)
+    await state.save(Progress(2), [Outcome((), "1.1", {"a": two, "c": one}, {"a": one, "b": one})], ACTIVITY)
     assert await state.updated_instances("1.1") == {"a": two, "c": one}
     assert await state.updated_instances("1.9") == {"a": two}

@@ -142,7 +142,7 @@ async def test_merged_or_one_by_one_is_the_same(archive: MemoryArchive, target: 
     journal = Journal(state, target.endpoint, ROOT)
     synchroniser = Synchroniser(target, state, journal, OPTIONS, lambda: None)
     for entry in archive.entries():
-        await synchroniser.process([entry], entry.sequence - 1, entry.sequence)
+        await synchroniser.process([entry], entry.sequence)
     assert await content(target) == merged
 
 
@@ -844,7 +844,7 @@ async def test_nothing_is_written_after_the_lease_is_lost(
     archive.store(A, ct())
     synchroniser = Synchroniser(faulty, state, Journal(state, "", ROOT), OPTIONS, guard)
     with pytest.raises(LeaseLost):
-        await synchroniser.process(archive.entries(), 0, 1)
+        await synchroniser.process(archive.entries(), 1)
     assert faulty.requests == []
     assert await state.position() == 0
 
@@ -865,7 +865,7 @@ async def test_two_workers_by_mistake_end_in_the_same_content(
         feed = archive.entries()
         for start in range(0, len(feed), width):
             page: list[FeedEntry] = feed[start : start + width]
-            await synchroniser.process(page, start, page[-1].sequence)
+            await synchroniser.process(page, page[-1].sequence)
             await asyncio.sleep(0)
 
     await asyncio.gather(work(target, 3), work(target, 7))

@@ -11,7 +11,7 @@ import pytest
 
 from hounsfield.cast.failure import Faulted
 from hounsfield.cast.feed import FeedPage, FeedUnreadable
-from hounsfield.cast.state import CastState, Status
+from hounsfield.cast.state import CastState, Progress, Status
 from hounsfield.cast.worker import CastWorker, check_capability
 from hounsfield.database import leases
 from hounsfield.database.connect import open_database
@@ -281,14 +281,14 @@ async def test_a_position_that_cannot_be_read_is_not_zero(
         await until(synced(state, 1))
     monkeypatch.setattr("hounsfield.cast.worker.BEAT_SECONDS", 0.05)
     failures = [StoreUnavailable("disk"), StoreUnavailable("disk")]
-    position = CastState.position
+    progress = CastState.progress
 
-    async def failing(self: CastState) -> int:
+    async def failing(self: CastState) -> Progress:
         if failures:
             raise failures.pop()
-        return await position(self)
+        return await progress(self)
 
-    monkeypatch.setattr(CastState, "position", failing)
+    monkeypatch.setattr(CastState, "progress", failing)
     asked: list[int] = []
     page = archive.page
 

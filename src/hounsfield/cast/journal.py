@@ -1,10 +1,11 @@
 """What the worker tells the world while it works: position, current entry, state, newest failure, error rows."""
 
+import asyncio
 from collections.abc import Sequence
 
 from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain
 from hounsfield.cast.feed import FeedEntry
-from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome, now
+from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome, Progress, now
 from hounsfield.cast.step import Step, Upsert
 
 
@@ -34,32 +35,57 @@ class Journal:
         self._finished: set[int] = set()
         self._waiting: dict[int, Attempt] = {}
         self._position = 0
+        self._outcomes: list[Outcome] = []
+        self._saving = asyncio.Lock()
         self._resting = "idle"
         self._last_error: LastError | None = None
 
-    async def begin(self, entries: Sequence[FeedEntry], position: int) -> None:
-        """A page is going to be worked off; ``position`` is where the feed stands before it."""
-        self._entries, self._next, self._position = entries, 0, position
-        self._finished.clear()
+    async def resume(self) -> int:
+        """Take up what is saved; the position."""
+        progress = await self._state.progress()
+        self._position, self._finished = progress.position, set(progress.finished)
+        self._outcomes.clear()
+        return progress.position
+
+    async def begin(self, entries: Sequence[FeedEntry]) -> list[FeedEntry]:
+        """A page is going to be worked off; its entries that are not finished already."""
+        self._entries, self._next = entries, 0
         self._waiting.clear()
         await self._state.report(self._activity())
+        return [entry for entry in entries if entry.sequence not in self._finished]
 
     async def finished(self, steps: Sequence[Step | FeedEntry], outcome: Outcome, *, synced: bool) -> None:
         """Entries are written or filed; the position passes them as soon as it has passed all before them."""
         self._finished.update(step.sequence for step in steps)
         while self._next < len(self._entries) and self._entries[self._next].sequence in self._finished:
             self._position = self._entries[self._next].sequence
+            self._finished.discard(self._position)
             self._next += 1
         if synced:
             self._last_error = None
-        await self._state.save(self._position, outcome, self._activity())
+        self._outcomes.append(outcome)
+        await self._save()
+
+    async def _save(self) -> None:
+        """Save what is not saved yet. Those who come while a save is under way share the next."""
+        async with self._saving:
+            outcomes, self._outcomes = self._outcomes, []
+            if outcomes:
+                try:
+                    progress = Progress(self._position, frozenset(self._finished))
+                    await self._state.save(progress, outcomes, self._activity())
+                except BaseException:
+                    self._outcomes = outcomes + self._outcomes
+                    raise
 
     async def end(self, position: int) -> None:
         """All entries of the page are finished, and there are no others up to ``position``."""
         self._entries = ()
         if position != self._position:
             self._position = position
-            await self._state.save(position, Outcome(), self._activity())
+            self._finished = {sequence for sequence in self._finished if sequence > position}
+            self._outcomes.append(Outcome())
+            await self._save()
 
     def failed(self, name: str, public: str) -> None:
         """Something went wrong that is filed elsewhere."""

@@ -4,7 +4,7 @@ import base64
 import binascii
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 from hounsfield.cast.failure import Table, exception_text
 from hounsfield.cast.feed import FeedEntry
 from hounsfield.cast.step import Step
-from hounsfield.cast.transaction import StudyValuesOfInstance
+from hounsfield.cast.study_values import InstanceValues
 from hounsfield.database.engine import Database, Row, Transaction, Value
 
 STALE_SECONDS = 20.0
@@ -95,8 +95,16 @@ class Outcome:
 
     errors: Sequence[ErrorRow] = ()
     study_uid: str = ""
-    updated: Mapping[str, StudyValuesOfInstance] = field(default_factory=dict)
-    updated_before: Mapping[str, StudyValuesOfInstance] = field(default_factory=dict)
+    updated: Mapping[str, InstanceValues] = field(default_factory=dict)
+    updated_before: Mapping[str, InstanceValues] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Every entry up to ``position`` is dealt with, and of those after it the ``finished`` ones."""
+
+    position: int = 0
+    finished: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,43 +118,51 @@ class Status:
     error_counts: dict[Table, int]
 
 
-Unit = Callable[[Transaction], Awaitable[None]]
-
-
 class CastState:
     """The tables of cast in one database. Every method raises StoreUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def position(self) -> int:
-        """Sequence of the last entry dealt with; 0 only if nothing was ever saved (D15)."""
-        row = await self._database.fetch_one("SELECT synced_sequence FROM cast_state WHERE id = 1", quick=True)
-        return 0 if row is None else int(row[0])
+    async def progress(self) -> Progress:
+        """What is dealt with; position 0 only if nothing was ever saved (D15)."""
+        row = await self._database.fetch_one(
+            "SELECT synced_sequence, finished FROM cast_state WHERE id = 1", quick=True
+        )
+        return Progress() if row is None else Progress(int(row[0]), _expand(row[1]))
 
-    async def updated_instances(self, study_uid: str) -> dict[str, StudyValuesOfInstance]:
+    async def position(self) -> int:
+        """Sequence up to which every entry is dealt with."""
+        return (await self.progress()).position
+
+    async def updated_instances(self, study_uid: str) -> dict[str, InstanceValues]:
         """What is known of the study values of a study's instances, by SOP Instance UID; usually nothing."""
         rows = await self._database.fetch(
             "SELECT sop_uid, accession_number, study_description FROM cast_updated_instance WHERE study_uid = ?",
             study_uid,
             quick=True,
         )
-        return {sop_uid: StudyValuesOfInstance(accession, description) for sop_uid, accession, description in rows}
+        return {sop_uid: InstanceValues(accession, description) for sop_uid, accession, description in rows}
 
-    async def save(self, position: int, outcome: Outcome, activity: Activity) -> None:
-        """Record a finished run, how far the feed is dealt with, and what comes next, in one transaction."""
+    async def save(self, progress: Progress, outcomes: Sequence[Outcome], activity: Activity) -> None:
+        """Record finished runs, how far the feed is dealt with, and what comes next, in one transaction."""
         moment = now()
 
         async def unit(tx: Transaction) -> None:
-            for error in outcome.errors:
-                await _insert_error(tx, error, moment)
-            await _save_updated(tx, outcome)
+            for outcome in outcomes:
+                for error in outcome.errors:
+                    await _insert_error(tx, error, moment)
+                await _save_updated(tx, outcome)
             await tx.execute(
-                "INSERT INTO cast_state (id, synced_sequence, synced_date) VALUES (1, ?, ?) "
+                "INSERT INTO cast_state (id, synced_sequence, synced_date, finished) VALUES (1, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET synced_sequence = excluded.synced_sequence, "
-                "synced_date = excluded.synced_date WHERE cast_state.synced_sequence < excluded.synced_sequence",
-                position,
+                "finished = excluded.finished, "
+                "synced_date = CASE WHEN cast_state.synced_sequence < excluded.synced_sequence "
+                "THEN excluded.synced_date ELSE cast_state.synced_date END "
+                "WHERE cast_state.synced_sequence <= excluded.synced_sequence",
+                progress.position,
                 moment,
+                _ranges(progress.finished),
             )
             await _save_activity(tx, activity, moment)
 
@@ -269,6 +285,22 @@ async def _save_activity(tx: Transaction, activity: Activity, moment: int) -> No
         _text(activity.last_error),
         moment,
     )
+
+
+def _ranges(sequences: Collection[int]) -> str:
+    """Numbers as JSON ``[[first, last], …]``; mostly a few long ranges."""
+    ranges: list[list[int]] = []
+    for sequence in sorted(sequences):
+        if ranges and ranges[-1][1] == sequence - 1:
+            ranges[-1][1] = sequence
+        else:
+            ranges.append([sequence, sequence])
+    return msgspec.json.encode(ranges).decode()
+
+
+def _expand(ranges: str) -> frozenset[int]:
+    found: list[tuple[int, int]] = msgspec.json.decode(ranges, type=list[tuple[int, int]])
+    return frozenset(sequence for first, last in found for sequence in range(first, last + 1))
 
 
 def _text(value: Any) -> str | None:

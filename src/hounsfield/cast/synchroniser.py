@@ -5,7 +5,9 @@ Chains go side by side, the runs of a chain one after the other, and every faili
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 from hounsfield.cast import endpoint
 from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain, conflict
@@ -16,6 +18,7 @@ from hounsfield.cast.reference import Parameters
 from hounsfield.cast.retry import Availability, Patience, of_search, of_transaction, wait
 from hounsfield.cast.state import CastState, Outcome
 from hounsfield.cast.step import Run, Step, chains, prepare
+from hounsfield.cast.study_values import InstanceValues
 from hounsfield.cast.transaction import Found, Plan, check, needs_observations, patient_search, plan, study_search
 from hounsfield.errors import StoreUnavailable
 from hounsfield.fhir.target import FhirError, FhirTarget, Resource
@@ -52,14 +55,13 @@ class Synchroniser:
         self._slots = asyncio.Semaphore(options.concurrency)
         self._endpoint_lock = asyncio.Lock()
 
-    async def process(self, entries: Sequence[FeedEntry], position: int, through: int) -> None:
+    async def process(self, entries: Sequence[FeedEntry], through: int) -> None:
         """Write or file every entry; the saved position is ``through`` when this returns.
 
-        ``entries`` are in sequence order, all after ``position``. Raises Faulted, LeaseLost, StoreUnavailable: then
-        the saved position stands before the first entry that is not finished.
+        ``entries`` are in sequence order, all after the journal's position. Raises Faulted, LeaseLost,
+        StoreUnavailable: then the saved position stands before the first entry that is not finished.
         """
-        await self._journal.begin(entries, position)
-        steps = await self._prepare(entries)
+        steps = await self._prepare(await self._journal.begin(entries))
         try:
             async with asyncio.TaskGroup() as tasks:
                 for chain in chains(steps):
@@ -94,38 +96,29 @@ class Synchroniser:
 
     async def _settle(self, run: Run) -> None:
         """Write a run, or find out which of its entries cannot be written and file those."""
-        patience = Patience(self._options.total_retry_duration.total_seconds())
+        work = _Work(run, Patience(self._options.total_retry_duration.total_seconds()))
+        refusal: EntryRefused | None = None
         unexpected = 0
-        while True:
+        while refusal is None:
             began = asyncio.get_running_loop().time()
             try:
-                written, found = await self._write(run)
+                await self._write(work)
+                return
             except EntryRefused as error:
-                return await self._give_up(run, error)
+                refusal = error
             except TryAgain as error:
                 took = asyncio.get_running_loop().time() - began
-                if not await self._patient(run, patience, error, took):
-                    return await self._give_up(run, _budget_used_up(patience, error))
+                if not await self._patient(work, error, took):
+                    refusal = _budget_used_up(work.patience, error)
             except (Faulted, LeaseLost, StoreUnavailable):
                 raise
             except Exception as error:
                 unexpected += 1
-                if len(run.steps) > 1 or unexpected == UNEXPECTED_ATTEMPTS:
-                    return await self._give_up(run, _unexpected(error))
-                await asyncio.sleep(self._options.retry_timing.delay(unexpected, None))
-            else:
-                return await self._finish(run, written, found)
-
-    async def _finish(self, run: Run, written: Plan, found: Found) -> None:
-        refused = {step.sequence for step, _ in written.refused}
-        errors = [refusal_row(step, error) for step, error in written.refused]
-        for step in run.steps:
-            if step.sequence not in refused:
-                errors += invalid_rows(step)
-        for step, error in written.refused:
-            self._refused(step, error)
-        outcome = Outcome(errors, run.study_uid, written.updated, found.updated)
-        await self._journal.finished(run.steps, outcome, synced=len(refused) < len(run.steps))
+                if len(work.run.steps) > 1 or unexpected == UNEXPECTED_ATTEMPTS:
+                    refusal = _unexpected(error)
+                else:
+                    await asyncio.sleep(self._options.retry_timing.delay(unexpected, None))
+        await self._give_up(work.run, refusal)
 
     async def _give_up(self, run: Run, error: EntryRefused) -> None:
         """File the one entry of a run; of several, look for the ones to blame."""
@@ -137,17 +130,17 @@ class Synchroniser:
         self._refused(step, error)
         await self._journal.finished([step], Outcome([refusal_row(step, error)]), synced=False)
 
-    async def _patient(self, run: Run, patience: Patience, error: TryAgain, took: float) -> bool:
+    async def _patient(self, work: "_Work", error: TryAgain, took: float) -> bool:
         """Wait for the next attempt; False if there should be none."""
+        patience, timing = work.patience, self._options.retry_timing
         patience.number += 1
         available = error.server_answers or await self._availability.check()
         if available:
             patience.used += took
-            if len(run.steps) > 1 and not error.server_answers and patience.number >= MERGED_ATTEMPTS:
+            if len(work.run.steps) > 1 and not error.server_answers and patience.number >= MERGED_ATTEMPTS:
                 return False
-        timing = self._options.retry_timing
         delay = timing.delay(patience.number, error.retry_after)
-        step = run.steps[0]
+        step = work.run.steps[0]
         logger.info(
             "Change feed entry %d waits %.1f s after attempt %d: %s", step.sequence, delay, patience.number, error.name
         )
@@ -169,31 +162,48 @@ class Synchroniser:
             error.table.value,
         )
 
-    async def _write(self, run: Run) -> tuple[Plan, Found]:
-        """Plan and send until FHIR holds what the run says; the last plan, and what the first one knew."""
-        first: Found | None = None
-        left: int | None = None
+    async def _write(self, work: "_Work") -> None:
+        """Plan and send until FHIR holds what the run says, then record it."""
         while True:
             async with self._slots:
                 self._guard()
-                found, intended = await self._plan(run)
-                if intended.creates_endpoint:
+                intended = await self._plan(work)
+                while intended.creates_endpoint and self._endpoint_lock.locked():
                     # Of many studies that arrive in an empty server, one makes the Endpoint; the others find it.
-                    is_another_making_it = self._endpoint_lock.locked()
                     async with self._endpoint_lock:
-                        if is_another_making_it:
-                            found, intended = await self._plan(run)
-                        await self._send(intended)
-                else:
+                        pass
+                    intended = await self._plan(work)
+                async with self._endpoint_lock if intended.creates_endpoint else nullcontext():
+                    if intended.refused:
+                        await self._file(work, intended.refused)
                     await self._send(intended)
-            first = first or found
+            if not work.run.steps:
+                return
             if intended.remaining == 0:
-                return intended, first
-            if left is not None and intended.remaining >= left:
+                break
+            if work.remaining is not None and intended.remaining >= work.remaining:
                 raise conflict("The FHIR server does not find what was just written.")
-            left = intended.remaining
+            work.remaining = intended.remaining
+        errors = [row for step in work.run.steps for row in invalid_rows(step)]
+        outcome = Outcome(errors, work.study_uid, intended.updated, work.updated_before)
+        await self._journal.finished(work.run.steps, outcome, synced=True)
 
-    async def _plan(self, run: Run) -> tuple[Found, Plan]:
+    async def _file(self, work: "_Work", refused: list[tuple[Step, EntryRefused]]) -> None:
+        """File entries of a run that are refused, before the rest is sent.
+
+        Whether an entry is refused can depend on what follows it (a series gets its modality), so after a crash it
+        must not be judged again.
+        """
+        for step, error in refused:
+            self._refused(step, error)
+        steps = [step for step, _ in refused]
+        work.run = Run(tuple(step for step in work.run.steps if step not in steps))
+        rows = [refusal_row(step, error) for step, error in refused]
+        await self._journal.finished(steps, Outcome(rows), synced=False)
+
+    async def _plan(self, work: "_Work") -> Plan:
+        run = work.run
+
         async def nothing() -> list[Resource]:
             return []
 
@@ -207,8 +217,9 @@ class Synchroniser:
             search("Observation", study) if needs_observations(run) else nothing(),
             self._state.updated_instances(run.study_uid),
         )
+        work.updated_before = updated
         found = Found(_one(patients), _one(endpoints), _one(studies), observations, updated)
-        return found, plan(run, found, self._options)
+        return plan(run, found, self._options)
 
     async def _search(self, resource_type: str, parameters: Parameters) -> list[Resource]:
         try:
@@ -227,6 +238,20 @@ class Synchroniser:
             deletes = any(written.method == "DELETE" for written in intended.written)
             raise of_transaction(error, deletes=deletes) from error
         check(intended, answer)
+
+
+@dataclass(slots=True)
+class _Work:
+    """A run under way: what is left of it, how often it was tried, and what was known before."""
+
+    run: Run
+    patience: Patience
+    remaining: int | None = None
+    updated_before: Mapping[str, InstanceValues] = field(default_factory=dict)
+    study_uid: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.study_uid = self.run.study_uid
 
 
 def _one(found: list[Resource]) -> Resource | None:

@@ -25,20 +25,13 @@ from hounsfield.cast.reference import (
     study_identifier,
 )
 from hounsfield.cast.step import Run, Step, Upsert
+from hounsfield.cast.study_values import InstanceValues, KnownValues
 from hounsfield.fhir.target import Resource
 
 MAX_OBSERVATIONS = 5
 """More new or changed Observations than this go into transactions of their own: some servers cap a transaction."""
 _STATUS = re.compile(r"([0-9]{3})(?: .*)?", re.DOTALL)
 _GONE = ("404", "410")
-
-
-@dataclass(frozen=True, slots=True)
-class StudyValuesOfInstance:
-    """The values of an instance that live in the study and that an Update can replace (§4.3)."""
-
-    accession_number: str | None
-    description: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class Found:
     endpoint: Resource | None = None
     study: Resource | None = None
     observations: list[Resource] = field(default_factory=list)
-    updated: Mapping[str, StudyValuesOfInstance] = field(default_factory=dict)
+    updated: Mapping[str, InstanceValues] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,7 @@ class Plan:
     written: list[Written]
     refused: list[tuple[Step, EntryRefused]]
     remaining: int
-    updated: dict[str, StudyValuesOfInstance]
+    updated: dict[str, InstanceValues]
 
     @property
     def bundle(self) -> Resource:
@@ -126,11 +119,11 @@ class _Planner:
         if found.endpoint is not None:
             endpoint.check(found.endpoint, options.root_url)
         self._observations = {_key(resource): _copy(resource) for resource in found.observations}
-        self._updated = dict(found.updated)
+        self._values = KnownValues(found.updated, self._study.instance_uids())
         self._refused: list[tuple[Step, EntryRefused]] = []
 
     def plan(self) -> Plan:
-        upserted = updated = False
+        upserted = False
         for step in self._run.steps:
             if not isinstance(step, Upsert):
                 self._remove(step)
@@ -138,11 +131,8 @@ class _Planner:
             try:
                 self._upsert(step)
                 upserted = True
-                updated = updated or step.is_update
             except EntryRefused as error:
                 self._refused.append((step, error))
-        if updated:
-            self._drop_replaced_values()
         core = self._core(with_endpoint=upserted)
         observations = self._observation_entries()
         wanted = len(core) + len(observations)
@@ -153,7 +143,7 @@ class _Planner:
             observations = removals if core else changes[:MAX_OBSERVATIONS]
         written = [*core, *observations]
         written.sort(key=lambda one: one.resource_type)
-        return Plan(written, self._refused, wanted - len(written), self._updated)
+        return Plan(written, self._refused, wanted - len(written), self._values.known)
 
     def _upsert(self, step: Upsert) -> None:
         self._study.upsert(
@@ -169,10 +159,11 @@ class _Planner:
             self._patient = patient.create(step.patient)
         else:
             patient.merge(self._patient, step.patient)
-        if step.is_update or self._updated:
-            self._updated[step.sop_uid] = StudyValuesOfInstance(
-                step.image.accession_number, step.image.study_description
-            )
+        values = InstanceValues(step.image.accession_number, step.image.study_description)
+        self._values.record(step.sop_uid, values, is_update=step.is_update)
+        still = self._values.ended() if step.is_update else None
+        if still is not None:
+            self._study.keep_only(*still)
         self._upsert_observations(step)
 
     def _upsert_observations(self, step: Upsert) -> None:
@@ -198,7 +189,7 @@ class _Planner:
     def _remove(self, step: Step) -> None:
         existed = self._study.resource is not None
         self._study.remove(step.series_uid, step.sop_uid)
-        self._updated.pop(step.sop_uid, None)
+        self._values.forget(step.sop_uid)
         self._drop_observations(step.sop_uid)
         if existed and self._study.resource is None:
             self._observations = dict.fromkeys(self._observations)
@@ -207,16 +198,6 @@ class _Planner:
         for key in self._observations:
             if observation.is_of(key, sop_uid) and key not in keep:
                 self._observations[key] = None
-
-    def _drop_replaced_values(self) -> None:
-        """Values that only replaced versions had; not while an instance's values are unknown to us."""
-        instances = self._study.instance_uids()
-        if instances <= self._updated.keys():
-            known = [self._updated[sop_uid] for sop_uid in instances]
-            self._study.keep_only(
-                {one.accession_number for one in known if one.accession_number},
-                {one.description for one in known if one.description},
-            )
 
     def _core(self, *, with_endpoint: bool) -> list[Written]:
         entries = []
@@ -313,6 +294,8 @@ def _create(resource: Resource, name: str, search: Parameters) -> Written:
 def _update(found: Resource, resource: Resource) -> Written:
     name = local_reference(found)
     request = {"method": "PUT", "url": name, "ifMatch": etag(found)}
+    # One that was deleted and made again in the same run takes the place of the old one.
+    resource = {**resource, "id": found["id"]}
     return Written({"fullUrl": name, "resource": resource, "request": request}, found["resourceType"], "PUT")
 
 

@@ -152,14 +152,14 @@ class CastWorker:
 
     async def _pass(self) -> None:
         """Work off the feed until nothing is new."""
-        position = await self._state.position()
+        position = await self._journal.resume()
         while (latest := await self._feed.latest()) > position:
             page = await self._feed.page(position, self._options.page_size)
             by_sequence = {entry.sequence: entry for entry in page.entries if entry.sequence > position}
             entries = [by_sequence[sequence] for sequence in sorted(by_sequence)]
             # Numbers up to the newest that are not in the window will never be: a transaction that was rolled back.
             through = max([min(page.through, latest), *(entry.sequence for entry in entries[-1:])])
-            await self._synchroniser.process(entries, position, through)
+            await self._synchroniser.process(entries, through)
             if through == position:
                 return  # the reader could not go further, though something is new: look again later
             position = through
@@ -186,4 +186,5 @@ class CastWorker:
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Until ``event`` is set, at most ``seconds``."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout=seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()

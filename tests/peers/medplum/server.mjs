@@ -237,7 +237,12 @@ async function answer(request, text) {
 }
 
 createServer(async (request, response) => {
-  const text = await readBody(request);
+  let text;
+  try {
+    text = await readBody(request);
+  } catch {
+    return; // The client died in the middle of its request.
+  }
   let status, headers, body;
   if (request.url === '/_control') {
     if (request.method === 'POST') {

@@ -11,6 +11,8 @@ cast_state = sa.Table(
     sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("synced_sequence", sa.BigInteger, nullable=False),
     sa.Column("synced_date", sa.BigInteger, nullable=False),
+    # Entries after synced_sequence that are finished already, as JSON [[first, last], …].
+    sa.Column("finished", sa.Text, nullable=False),
 )
 
 cast_status = sa.Table(

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("id", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("synced_sequence", sa.BigInteger(), nullable=False),
         sa.Column("synced_date", sa.BigInteger(), nullable=False),
+        sa.Column("finished", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cast_state")),
     )
     op.create_table(
