@@ -82,6 +82,15 @@ async def test_the_position_only_goes_forward(state: CastState) -> None:
     assert (await state.status()).synced_date == first
 
 
+@pytest.mark.parametrize("finished", [(), (5,), (5, 6, 7, 9, 20, 21)])
+async def test_finished_entries_are_read_back(state: CastState, finished: tuple[int, ...]) -> None:
+    progress = Progress(3, frozenset(finished))
+    await state.save(progress, [], ACTIVITY)
+    assert await state.progress() == progress
+    await state.save(Progress(2, frozenset({99})), [], ACTIVITY)
+    assert await state.progress() == progress
+
+
 async def test_what_a_worker_says_is_read_back(state: CastState) -> None:
     current = Attempt(7, "1.1", "1.2", "1.3", 2, 1_700_000_000_000_000)
     activity = Activity("retrying", "http://fhir", "http://dicom/", current, LastError("X", "text", 5))

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from hounsfield.cast.failure import Table
+from hounsfield.cast.failure import Faulted, Table
 from hounsfield.cast.feed import FeedEntry
 from hounsfield.cast.journal import Journal
 from hounsfield.cast.reference import accession_identifier
-from hounsfield.cast.state import CastState, StoredError
+from hounsfield.cast.state import CastState, Progress, StoredError
 from hounsfield.cast.synchroniser import LeaseLost, Synchroniser
+from hounsfield.database.engine import Database, Transaction
 from hounsfield.fhir.embedded import EmbeddedTarget
 from hounsfield.fhir.target import FhirTarget, Resource
 from tests.cast.conftest import OPTIONS, ROOT, Cast
+from tests.cast.crash_worker import archive as random_archive
 from tests.cast.dose_report import code as concept
 from tests.cast.dose_report import event, node, num, report
 from tests.cast.faulty_target import FaultyTarget, status, unreachable
@@ -128,7 +130,31 @@ async def test_many_studies_at_once_make_one_endpoint(
     assert len(await resources(target, "ImagingStudy")) == 20
 
 
-async def test_merged_or_one_by_one_is_the_same(archive: MemoryArchive, target: EmbeddedTarget, cast: Cast) -> None:
+@pytest.mark.parametrize("seed", range(10, 16))
+async def test_pages_of_any_size_give_the_same(seed: int, target: EmbeddedTarget, cast: Cast) -> None:
+    """Entry by entry, merged a little, merged as much as possible: content and error rows do not tell."""
+    found = []
+    for page_size in (1, 7, 1000):
+        state = await cast(random_archive(seed, 150), target, page_size=page_size)
+        rows_ = {(row.sequence, row.exception) for table in Table for row in await rows(state, table)}
+        everything = await content(target)
+        found.append(({name: everything[name] for name in sorted(everything)}, rows_))
+        await empty(target._store._database)
+    assert found[0] == found[1]
+    assert found[0] == found[2]
+
+
+async def empty(database: Database) -> None:
+    async def unit(tx: Transaction) -> None:
+        for table in ("reference", "date", "string", "token", "history", "resource", "head"):
+            await tx.execute(f"DELETE FROM fhir_{table}")
+        for table in ("state", "error", "updated_instance"):
+            await tx.execute(f"DELETE FROM cast_{table}")
+
+    await database.write(unit)
+
+
+async def test_a_feed_met_again_changes_nothing(archive: MemoryArchive, target: EmbeddedTarget, cast: Cast) -> None:
     archive.store(A, ct(PatientName="First", PatientBirthDate="1970", StudyDescription="One"))
     archive.store(B, ct(PatientName="Second", PatientBirthDate="1980", Modality="MR", AccessionNumber="A2"))
     archive.store(OTHER_STUDY, ct(PatientName="Third"))
@@ -136,14 +162,51 @@ async def test_merged_or_one_by_one_is_the_same(archive: MemoryArchive, target: 
     archive.delete(B)
     archive.store(B, ct(StudyDescription="Two", StudyDate="20250101"))
     await cast(archive, target)
-    merged = await content(target)
-    # The same feed again, entry by entry, on top of what is there: the end must not change.
+    once = await content(target)
     state = CastState(target._store._database)
-    journal = Journal(state, target.endpoint, ROOT)
-    synchroniser = Synchroniser(target, state, journal, OPTIONS, lambda: None)
+    synchroniser = Synchroniser(target, state, Journal(state, target.endpoint, ROOT), OPTIONS, lambda: None)
     for entry in archive.entries():
         await synchroniser.process([entry], entry.sequence)
-    assert await content(target) == merged
+    assert await content(target) == once
+
+
+async def test_finished_entries_after_the_position_are_not_done_again(
+    archive: MemoryArchive, faulty: FaultyTarget, state: CastState, cast: Cast
+) -> None:
+    archive.store(A, ct())
+    archive.store(OTHER_STUDY, ct(PatientID="P2"))
+    archive.store(B, ct(PatientID=None))
+    faulty.poison = {"urn:oid:1.1'": status(401)}
+    with pytest.raises(Faulted):
+        await cast(archive, faulty, concurrency=1)
+    first = await state.progress()
+    assert first.position == 0
+    assert first.finished >= {3}
+    faulty.poison.clear()
+    faulty.bundles.clear()
+    await cast(archive, faulty)
+    assert await state.progress() == Progress(3)
+    assert len(faulty.bundles) == 2 - len(first.finished & {2})
+    assert len(await rows(state, Table.DICOM_FAIL)) == 1
+
+
+async def test_a_study_deleted_and_made_again_in_one_page_leaves_nothing_old(
+    archive: MemoryArchive, target: EmbeddedTarget, cast: Cast
+) -> None:
+    archive.store(A, dose(1, StudyDescription="Old", AccessionNumber="Old"))
+    await cast(archive, target)
+    archive.delete(A)
+    archive.store(B, dose(2, StudyDescription="New", AccessionNumber="New"))
+    state = await cast(archive, target)
+    study = await only(target, "ImagingStudy")
+    assert study["note"] == [{"text": "New"}]
+    assert len(study["identifier"]) == 2
+    assert {observation_.split("#")[0] for observation_ in await keys(target)} == {B[2]}
+    assert await counts(state) == {}
+
+
+async def keys(target: EmbeddedTarget) -> list[str]:
+    return [one["identifier"][-1]["value"] for one in await resources(target, "Observation")]
 
 
 async def test_identifiers_with_characters_that_mean_something_in_searches(
