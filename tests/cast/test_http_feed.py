@@ -149,6 +149,7 @@ UNREADABLE: list[Any] = [
     json.dumps([entry(1, metadata=[])]).encode(),
     json.dumps([entry(1, metadata={"PatientID": {"vr": "LO"}})]).encode(),
     json.dumps([entry(1, metadata={"0010002X": {"vr": "LO"}})]).encode(),
+    json.dumps([entry(1, metadata={"0x100020": {"vr": "LO"}})]).encode(),
     json.dumps([entry(1, metadata={"00100020": {}})]).encode(),
     json.dumps([entry(1, metadata={"00100020": {"vr": "LO", "Value": "P1"}})]).encode(),
     json.dumps([entry(1, metadata={"00100020": {"vr": "long", "Value": []}})]).encode(),

@@ -1,5 +1,10 @@
 """DICOM Cast: reads the change feed and keeps Patient, Endpoint, ImagingStudy and Observation true to it.
 
-Mapping is pure (values in, resources out); the synchroniser talks to one FHIR target and one feed; state and error
-tables live in the database.
+The way of an entry: ``feed`` (a page of entries) → ``step`` (what each asks for, and which may go together) →
+``transaction`` (one run against what FHIR holds, as one bundle) → ``synchroniser`` (sends, retries, finds the entry to
+blame) → ``journal`` and ``state`` (position, error tables, status). ``worker`` is the loop around it, one per database.
+
+Mapping is pure (values in, resources out): ``values`` reads DICOM JSON; ``patient``, ``endpoint``, ``imaging_study``
+and ``observation`` are the rows of dicom-cast.md §6. The synchroniser talks to one FHIR target and one feed; no HTTP
+routes, no settings and no reading of the index here.
 """

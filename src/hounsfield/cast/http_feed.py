@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ RETRY_SECONDS = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
 """Pauses after 5xx, 408 and lost connections, the reference's."""
 TIMEOUT_SECONDS = 100.0
 """The default of the reference's HTTP client."""
+_TAG = re.compile("[0-9A-Fa-f]{8}")
 _ACTIONS = {action.value.lower(): action for action in Action}
 _STATES = {state.value.lower(): state for state in State}
 
@@ -132,7 +134,7 @@ def check_dataset(dataset: object) -> None:
     if not isinstance(dataset, Mapping):
         raise ValueError("not a dataset")
     for tag, element in dataset.items():
-        if not isinstance(element, Mapping) or len(tag) != 8 or int(tag, 16) < 0:
+        if not isinstance(element, Mapping) or _TAG.fullmatch(tag) is None:
             raise ValueError("not a DICOM JSON attribute")
         vr = element.get("vr")
         if not isinstance(vr, str) or len(vr) != 2 or not isinstance(element.get("Value", []), list):

@@ -21,9 +21,9 @@ from hounsfield.fhir.target import FhirError, FhirTarget, Resource
 logger = logging.getLogger(__name__)
 
 LEASE = "cast"
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 10.0
 """How long a dead worker's place stays taken: a crash delays casting by at most this."""
-BEAT_SECONDS = 4.0
+BEAT_SECONDS = 3.0
 """How often the lease is renewed and the status refreshed; three chances before either is stale."""
 FHIR_VERSIONS = ("4.0.0", "4.0.1")
 _LONGEST_FAULT = timedelta(seconds=60)
