@@ -7,6 +7,7 @@ file is durable by then. What a crash leaves between the two is a file nobody re
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -199,4 +200,6 @@ async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
         else:
             prepared.outcome.path = prepared.new.path
     if duplicates:
-        await archive.files.delete_many(duplicates)
+        # The others are stored whatever becomes of these; what stays is swept as an orphan.
+        with suppress(StoreUnavailable):
+            await archive.files.delete_many(duplicates)

@@ -1,0 +1,159 @@
+"""Store when the database or the object store fails underneath (store.md §§5, 6)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from pydicom.dataset import Dataset
+
+from hounsfield.archive.archive import Archive
+from hounsfield.archive.store import GROUP, FailureReason, Outcome, StoreRequest, store
+from hounsfield.database.engine import Unit
+from hounsfield.database.migrate import upgrade
+from hounsfield.database.sqlite import SqliteDatabase
+from hounsfield.errors import StoreUnavailable
+from hounsfield.index import feed
+from hounsfield.index.partitions import DEFAULT_KEY
+from hounsfield.storage.local import LocalStore
+from hounsfield.storage.object_store import Source
+from hounsfield.storage.spool import Spool, Upload
+from tests import factories
+
+T = TypeVar("T")
+
+FAILED, DUPLICATE = FailureReason.PROCESSING_FAILURE, FailureReason.ALREADY_EXISTS
+
+
+class FragileStore(LocalStore):
+    """Local files that refuse what a test names."""
+
+    refused: frozenset[str] = frozenset()
+    """SOP Instance UIDs that cannot be written."""
+    deletes = True
+
+    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+        if any(f"/{sop}_" in key for sop in self.refused):
+            raise StoreUnavailable("The disk is full.")
+        return await super().place(key, source)
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        if not self.deletes:
+            raise StoreUnavailable("The object store does not answer.")
+        await super().delete_many(keys)
+
+
+class FragileDatabase(SqliteDatabase):
+    """A database that stops writing when told to."""
+
+    writes = True
+
+    async def write(self, unit: Unit[T]) -> T:
+        if not self.writes:
+            raise StoreUnavailable("The database is away.")
+        return await super().write(unit)
+
+
+@dataclass
+class Fragile:
+    """An archive whose parts can be made to fail."""
+
+    archive: Archive
+    files: FragileStore
+    database: FragileDatabase
+    spool: Spool
+    directory: Path
+
+    async def store(self, *datasets: Dataset) -> list[Outcome]:
+        uploads = [await self.upload(ds) for ds in datasets]
+        return await store(self.archive, uploads, StoreRequest(DEFAULT_KEY, 2, None))
+
+    async def upload(self, ds: Dataset) -> Upload:
+        upload = self.spool.receive()
+        await upload.write(factories.part10(ds))
+        await upload.finish()
+        return upload
+
+    async def visible(self) -> set[str]:
+        return {row[0] for row in await self.database.fetch("SELECT sop_uid FROM instance")}
+
+    def stored_files(self) -> list[str]:
+        """SOP Instance UIDs of the files there are."""
+        return sorted(path.name.rpartition("_")[0] for path in (self.directory / "dicom").rglob("*.dcm"))
+
+
+@pytest.fixture
+async def fragile(tmp_path: Path) -> AsyncIterator[Fragile]:
+    upgrade(f"sqlite:///{tmp_path / 'index.db'}")
+    database, files = FragileDatabase(tmp_path / "index.db"), FragileStore(tmp_path / "dicom")
+    archive = Archive(database, files, delete_delay=timedelta(0), max_transcoded_bytes=10**8)
+    # Small enough for some uploads to go through files.
+    spool = Spool(tmp_path / "spool", memory_limit=2000)
+    yield Fragile(archive, files, database, spool, tmp_path)
+    assert not list((tmp_path / "spool").iterdir())
+    spool.close()
+    await files.close()
+    await database.close()
+
+
+def some(count: int) -> list[Dataset]:
+    return [factories.dataset(PixelData=bytes(number % 2 * 4000)) for number in range(count)]
+
+
+async def test_one_file_that_cannot_be_written_fails_alone(fragile: Fragile) -> None:
+    datasets = some(4)
+    fragile.files.refused = frozenset({datasets[1].SOPInstanceUID})
+    outcomes = await fragile.store(*datasets)
+    assert [outcome.failure for outcome in outcomes] == [None, FAILED, None, None]
+    assert [outcome.path is None for outcome in outcomes] == [False, True, False, False]
+    kept = {ds.SOPInstanceUID for ds in datasets} - fragile.files.refused
+    assert await fragile.visible() == kept
+    assert set(fragile.stored_files()) == kept
+    assert await feed.latest_sequence(fragile.database) == 3
+    # The failure is over: the instance can be sent again.
+    fragile.files.refused = frozenset()
+    assert [outcome.failure for outcome in await fragile.store(*datasets)] == [DUPLICATE, None, DUPLICATE, DUPLICATE]
+
+
+async def test_if_nothing_can_be_written_the_whole_request_fails(fragile: Fragile) -> None:
+    datasets = some(3)
+    fragile.files.refused = frozenset(ds.SOPInstanceUID for ds in datasets)
+    with pytest.raises(StoreUnavailable):
+        await fragile.store(*datasets)
+    assert await fragile.visible() == set()
+    assert fragile.stored_files() == []
+
+
+async def test_a_database_that_fails_makes_nothing_visible(fragile: Fragile) -> None:
+    datasets = some(3)
+    fragile.database.writes = False
+    with pytest.raises(StoreUnavailable):
+        await fragile.store(*datasets)
+    assert await fragile.visible() == set()
+    fragile.database.writes = True
+    # The files of the failed request may lie about; they are not in the way.
+    assert [outcome.failure for outcome in await fragile.store(*datasets)] == [None] * 3
+    assert await feed.latest_sequence(fragile.database) == 3
+
+
+async def test_a_failure_of_one_group_leaves_the_others(fragile: Fragile) -> None:
+    datasets = some(GROUP + 2)
+    fragile.files.refused = frozenset(ds.SOPInstanceUID for ds in datasets[:GROUP])
+    outcomes = await fragile.store(*datasets)
+    assert [outcome.failure for outcome in outcomes] == [FAILED] * GROUP + [None] * 2
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+async def test_the_file_of_a_duplicate_goes_and_its_neighbours_are_stored_even_if_it_cannot(
+    fragile: Fragile, deletes: bool
+) -> None:
+    first, second = some(2)
+    fragile.files.deletes = deletes
+    outcomes = await fragile.store(first, first, second)
+    assert [outcome.failure for outcome in outcomes] == [None, DUPLICATE, None]
+    assert [outcome.path is None for outcome in outcomes] == [False, True, False]
+    kept = [first.SOPInstanceUID, second.SOPInstanceUID]
+    assert fragile.stored_files() == sorted(kept if deletes else [*kept, first.SOPInstanceUID])
+    assert await fragile.visible() == set(kept)
