@@ -1,9 +1,11 @@
 """From feed entries to FHIR content, against the embedded store."""
 
 import asyncio
+import warnings
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from hounsfield.cast.failure import Faulted, Table
 from hounsfield.cast.feed import FeedEntry
@@ -12,6 +14,7 @@ from hounsfield.cast.reference import accession_identifier
 from hounsfield.cast.state import CastState, Progress, StoredError
 from hounsfield.cast.synchroniser import LeaseLost, Synchroniser
 from hounsfield.database.engine import Database, Transaction
+from hounsfield.dicom.uid import is_valid
 from hounsfield.fhir.embedded import EmbeddedTarget
 from hounsfield.fhir.target import FhirTarget, Resource
 from tests.cast.conftest import OPTIONS, ROOT, Cast
@@ -21,6 +24,7 @@ from tests.cast.dose_report import event, node, num, report
 from tests.cast.faulty_target import FaultyTarget, status, unreachable
 from tests.cast.fhir_content import content, only, resources
 from tests.cast.memory_archive import CT_IMAGE, MemoryArchive, ct
+from tests.dicom.samples import LARGE, WITHOUT_LARGE
 
 A, B, C = ("1.1", "1.1.1", "1.1.1.1"), ("1.1", "1.1.1", "1.1.1.2"), ("1.1", "1.1.2", "1.1.2.1")
 OTHER_STUDY = ("1.2", "1.2.1", "1.2.1.1")
@@ -943,3 +947,33 @@ async def test_sop_class_is_written(archive: MemoryArchive, target: EmbeddedTarg
     archive.store(A, ct())
     await cast(archive, target)
     assert (await only(target, "ImagingStudy"))["series"][0]["instance"][0]["sopClass"] == {"code": CT_IMAGE}
+
+
+@pytest.mark.skipif(not LARGE.is_dir(), reason=WITHOUT_LARGE)
+async def test_real_files_become_valid_resources(archive: MemoryArchive, target: EmbeddedTarget, cast: Cast) -> None:
+    stored: set[str] = set()
+    for path in sorted(LARGE.glob("**/*.dcm")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                dataset = dcmread(path, stop_before_pixels=True)
+                metadata = dataset.to_json_dict(suppress_invalid_tags=True)
+                uids = (str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
+            except Exception:
+                continue  # what is broken is not stored
+        if (
+            all(uids)
+            and all(map(is_valid, uids))
+            and dataset.get("PatientID")
+            and dataset.get("Modality")
+            and uids[2] not in stored
+        ):
+            stored.add(uids[2])
+            archive.store(uids, metadata)
+    state = await cast(archive, target)
+    assert (await state.status()).error_counts[Table.FHIR_FAIL] == 0
+    studies = await resources(target, "ImagingStudy")
+    assert {uid for study in studies for uid in instances(study)} == stored
+    assert len(stored) > 50
+    for resource_type in ("Patient", "Observation"):
+        await resources(target, resource_type)
