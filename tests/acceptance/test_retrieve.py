@@ -325,8 +325,9 @@ def test_the_best_entry_wins(client: httpx.Client, implicit: Dataset, entries: l
 
 @pytest.fixture(scope="module")
 def frail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose log may hold errors."""
-    server = Server(tmp_path_factory.mktemp("frail") / "data", [*QUIET, "--workers", "1"])
+    """A server whose log may hold errors, and that transcodes nothing above 10,000 bytes."""
+    environment = {"DicomServer__Services__Retrieve__MaxDicomFileSize": "10000"}
+    server = Server(tmp_path_factory.mktemp("frail") / "data", [*QUIET, "--workers", "1"], environment)
     try:
         yield server.start()
         assert server.stop() == 0
@@ -342,6 +343,19 @@ def damaged(frail: Server) -> tuple[Server, Dataset, Path]:
         dicomweb.store(client, ds, dicomweb.sibling(ds), dicomweb.sibling(ds))
     (path,) = (frail.data_dir / "dicom").rglob(f"{ds.SOPInstanceUID}_*.dcm")
     return frail, ds, path
+
+
+def test_files_over_the_limit_are_not_transcoded(frail: Server) -> None:
+    with frail.client() as client:
+        small, large = factories.dataset(), factories.dataset(Rows=200, Columns=200, PixelData=bytes(80_000))
+        put(client, *(factories.part10(ds, ImplicitVRLittleEndian) for ds in (small, large)))
+        assert get(client, instance_path(small), "application/dicom").status_code == 200
+        assert get(client, instance_path(large), "application/dicom").status_code == 406
+        assert get(client, study_path(large), MULTIPART).status_code == 406
+        # As stored there is no limit, and frames are transcoded one by one.
+        assert get(client, instance_path(large), ORIGINAL).status_code == 200
+        frame = get(client, f"{instance_path(large)}/frames/1", "application/octet-stream")
+        assert frame.content == bytes(80_000)
 
 
 INTERNAL_ERROR = (

@@ -97,6 +97,22 @@ def test_another_accept_header_is_406_and_nothing_is_stored(client: httpx.Client
     assert not is_stored(client, ds)
 
 
+def test_the_order_of_refusals(client: httpx.Client) -> None:
+    """Content type, Accept, the study's UID, a missing content type, the body."""
+    bad = "/v2/studies/nonsense"
+    cases: list[tuple[dict[str, str], str, int]] = [
+        ({"content-type": "text/plain", "accept": "text/plain"}, bad, 415),
+        ({"content-type": "multipart/related", "accept": "text/plain"}, bad, 406),
+        ({"accept": "text/plain"}, bad, 406),
+        ({"content-type": "multipart/related"}, bad, 400),
+        ({}, bad, 400),
+        ({}, "/v2/studies/1.2", 415),
+        ({"content-type": "multipart/related"}, "/v2/studies/1.2", 415),
+    ]
+    for headers, path, status in cases:
+        assert client.post(path, content=b"nonsense", headers=headers).status_code == status, headers
+
+
 @pytest.mark.parametrize("study", ["abc", "1.2.", "1" * 65, "1.2;3", "%20"])
 def test_a_study_in_the_path_that_is_no_uid(client: httpx.Client, study: str) -> None:
     response = post(client, factories.instance(), path=f"/v2/studies/{study}")
