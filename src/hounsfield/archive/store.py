@@ -1,7 +1,8 @@
 """Store instances: read, validate, write the file, make it visible (store.md §§2–6).
 
-File first, index second: an instance becomes visible in the transaction that also writes its feed entry, and its
-file is durable by then. What a crash leaves between the two is a file nobody refers to, swept later.
+File first, index second: an instance becomes visible in the transaction that also writes its feed entry, after its
+file has been synced; the directory is synced beside that commit, or before it where the file system needs that
+(storage/local.py), and always before anybody is told. What a crash leaves is a file nobody refers to, swept later.
 """
 
 import asyncio
