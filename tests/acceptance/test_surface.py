@@ -213,7 +213,8 @@ def test_health(client: httpx.Client) -> None:
 @pytest.fixture(scope="module")
 def ailing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose disk may be taken away."""
-    server = Server(tmp_path_factory.mktemp("ailing") / "data", [*QUIET, "--workers", "1"])
+    # No background process either: one that is still starting would make the folder again.
+    server = Server(tmp_path_factory.mktemp("ailing") / "data", [*QUIET, "--no-worker", "--workers", "1"])
     try:
         yield server.start()
     finally:
