@@ -1,6 +1,7 @@
 """The background process of ``hounsfield serve``: cleanup and DICOM Cast."""
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -29,4 +30,6 @@ if __name__ == "__main__":
     processes.die_with_supervisor(published().supervisor)
     # Ctrl-C reaches the whole process group; the supervisor then ends this process in its turn.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Casting never delays a DICOM request (dicom-cast.md §2): it gets the processor time those leave.
+    os.nice(10)
     asyncio.run(run(published(), worker="--worker" in sys.argv[1:]))

@@ -24,8 +24,9 @@ REMOTE_POLL = timedelta(minutes=1)
 """Pauses between looks at the feed (dicom-cast.md §7.3)."""
 LOCAL_PAGE = 500
 """Entries of our own feed read at once: entries of one study become one transaction."""
-LOCAL_WATCH = timedelta(milliseconds=250)
-"""How often our own feed is asked for its newest sequence: one index look-up, and FHIR follows within a second."""
+LOCAL_WATCH = timedelta(seconds=1)
+"""How often our own feed is asked for its newest sequence. Each pass rewrites the studies that are being stored, so
+looking more often costs the store more than it gains FHIR."""
 
 
 def cast_options(settings: Settings, root: str, poll: timedelta, **further: object) -> CastOptions:
