@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,28 @@ def test_a_client_that_goes_away_leaves_nothing(client: httpx.Client, server: Se
             break
         client.get("/health/check")
     assert not list(spooled.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v2/studies", {"Content-Type": "text/plain"}, 415),
+        ("/v2/studies", {"Content-Type": DICOM, "Accept": "text/plain"}, 406),
+        ("/v2/studies/x", {"Content-Type": DICOM}, 400),
+        ("/v2/studies", {"Content-Type": "multipart/related; boundary=zeros; start=x"}, 400),
+    ],
+)
+def test_a_refused_upload_is_heard_out(server: Server, path: str, headers: dict[str, str], status: int) -> None:
+    """Whoever sends everything before it listens gets the answer, and may go on with the connection."""
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.connect()
+    connection.auto_open = 0
+    for _ in range(3):
+        connection.request("POST", path, bytes(4_000_000), headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+    connection.close()
 
 
 # --- limits and settings of a server of its own ---

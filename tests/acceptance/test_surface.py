@@ -4,6 +4,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -239,22 +240,33 @@ def test_a_store_that_cannot_be_written_is_unhealthy(ailing: Server) -> None:
         dicomweb.store(client, factories.dataset())
 
 
+@contextmanager
+def full_disk(server: Server) -> Iterator[None]:
+    """No file may grow beyond 50,000 bytes: the write of a larger one fails as on a full disk."""
+
+    def limit(size: int) -> None:
+        for process in server.processes():
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    limit(50_000)
+    try:
+        yield
+    finally:
+        limit(resource.RLIM_INFINITY)
+
+
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
 def test_a_disk_that_takes_no_more_is_503_and_nothing_stays(ailing: Server, size: int) -> None:
     with ailing.client() as client:
         small = factories.dataset()
         dicomweb.store(client, small)
         before = client.get("/v2/changefeed/latest").json()["sequence"]
-        # No file may grow beyond what is there already: the write of a larger one fails as on a full disk.
-        for process in ailing.processes():
-            resource.prlimit(process, resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
         ds = factories.dataset(PixelData=bytes(size))
-        response = dicomweb.post(client, [factories.part10(ds)])
-        assert response.status_code == 503
-        assert response.headers["content-type"] == "text/plain; charset=utf-8"
-        assert client.get(instance_path(small), headers={"accept": ORIGINAL}).status_code == 200
-        for process in ailing.processes():
-            resource.prlimit(process, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        with full_disk(ailing):
+            response = dicomweb.post(client, [factories.part10(ds)])
+            assert response.status_code == 503
+            assert response.headers["content-type"] == "text/plain; charset=utf-8"
+            assert client.get(instance_path(small), headers={"accept": ORIGINAL}).status_code == 200
         assert client.get(instance_path(ds)).status_code == 404
         assert not (ailing.data_dir / "dicom" / ds.StudyInstanceUID).exists()
         assert not list((ailing.data_dir / "spool").iterdir())

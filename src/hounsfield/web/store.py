@@ -1,6 +1,7 @@
 """STOW-RS: POST studies and studies/{study} (store.md §§1, 5)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from starlette.routing import Route
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.store import Outcome, StoreRequest, store
-from hounsfield.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from hounsfield.errors import BadRequest, HounsfieldError, PayloadTooLarge, UnsupportedMediaType
 from hounsfield.index.partitions import DEFAULT_KEY
 from hounsfield.storage.spool import Spool, Upload
 from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type
@@ -21,6 +22,8 @@ from hounsfield.web.versions import api_version, service_root
 
 MAX_BODY_BYTES = 2_147_483_647
 """Overall limit of a request body (server.md §14)."""
+DRAINED_BYTES = 16 * 1024 * 1024
+"""How much of a refused request is read and thrown away; beyond it the connection is closed."""
 MULTIPLE_VALUES = "One or more indexed Dicom tag(s) have multiple values, only first value is indexed."
 
 
@@ -28,6 +31,13 @@ def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Ro
     """The two routes; ``max_part_bytes`` is the limit of one DICOM file."""
 
     async def handle(request: Request) -> Response:
+        try:
+            return await receive(request)
+        except HounsfieldError:
+            await _drain(request)
+            raise
+
+    async def receive(request: Request) -> Response:
         media_type = _media_type(request)
         require_dicom_json(request.headers.getlist("accept"))
         study = uid_parameter(request, "study")
@@ -48,6 +58,19 @@ def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Ro
         Route("/studies", handle, methods=["POST"], name="store"),
         Route("/studies/{study}", handle, methods=["POST"], name="store in study"),
     ]
+
+
+async def _drain(request: Request) -> None:
+    """Read what a refused request still sends: a client that listens only afterwards would see a broken connection."""
+    if "expect" in request.headers:
+        return  # this one waits for leave to send
+    left = DRAINED_BYTES
+    # RuntimeError: the body had been read to its end.
+    with suppress(ClientDisconnect, RuntimeError):
+        async for chunk in request.stream():
+            left -= len(chunk)
+            if left < 0:
+                return
 
 
 def _media_type(request: Request) -> str | None:
