@@ -17,8 +17,10 @@ from benchmarks.report import Results
 from benchmarks.rounds import Loaded, run_cast, run_row
 from benchmarks.servers import Server
 from benchmarks.wire import WireError
-from benchmarks.workloads import CLIENT_STUDIES, GROUPS, ROUND_STUDIES, ROW_STUDIES, Profile, workloads
+from benchmarks.workloads import CLIENT_STUDIES, ROUND_STUDIES, ROW_STUDIES, Profile, workloads
 
+SESSIONS = (("store",), ("retrieve", "metadata", "frames"), ("query",), ("cast",))
+"""Groups of rows that share servers: those that read the same few studies."""
 MOST_ROUNDS = ROW_STUDIES // ROUND_STUDIES - 1
 """One turn more is the warm-up's."""
 MOST_CLIENTS = ROUND_STUDIES // CLIENT_STUDIES
@@ -34,10 +36,16 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="start `hounsfield serve` of this environment (default: unless --server is given)",
     )
     parser.add_argument("--peer", action="append", default=[], choices=orthanc.PEERS, help="install and start a peer")
-    parser.add_argument("--workload", default=",".join((*GROUPS, "cast")), help="comma list of %(default)s")
+    parser.add_argument(
+        "--workload",
+        default=",".join(group for session in SESSIONS for group in session),
+        help="comma list of %(default)s",
+    )
     parser.add_argument("--rounds", type=int, help="rounds a row (5; quick: 2)")
     parser.add_argument("--seconds", type=float, help="seconds a round (3; quick: 1)")
-    parser.add_argument("--clients", help="comma list of client numbers for stores (1,4,16; quick: 16)")
+    parser.add_argument(
+        "--clients", help="comma list of client numbers for stores (1,4,16; quick: 16, or 4 with 50 a request)"
+    )
     parser.add_argument("--studies", type=int, help="studies to search in (10000; quick: 1000)")
     parser.add_argument("--slices", type=int, default=200, help="slices of the study that is retrieved (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a look in less than four minutes")
@@ -47,7 +55,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file too")
     options = parser.parse_args(argv)
-    if unknown := set(options.workload.split(",")) - {*GROUPS, "cast"}:
+    if unknown := set(options.workload.split(",")) - {group for session in SESSIONS for group in session}:
         parser.error(f"unknown workload: {', '.join(sorted(unknown))}")
     if any("=" not in each for each in options.server):
         parser.error("--server wants NAME=URL")
@@ -71,6 +79,7 @@ def profile(options: argparse.Namespace) -> Profile:
         rounds=options.rounds or (2 if quick else 5),
         seconds=options.seconds or (1.0 if quick else 3.0),
         clients=tuple(int(each) for each in counts.split(",")),
+        batch_clients=(4,) if quick else tuple(int(each) for each in counts.split(",")),
         study_clients=(1,) if quick else (1, 4),
         search_clients=(8,) if quick else (1, 8),
         studies=options.studies or (1_000 if quick else 10_000),
@@ -106,25 +115,28 @@ def started(options: argparse.Namespace, directory: Path) -> Iterator[tuple[list
 
 
 def run(options: argparse.Namespace, directory: Path) -> Results:
-    """The whole run: every group of rows on fresh servers. Raises RuntimeError when a server does not start."""
+    """The whole run: every session on fresh servers. Raises RuntimeError when a server does not start."""
     setting = profile(options)
     results = Results(report.machine(directory), [])
     results.about["run"] = f"{setting.rounds} rounds of {setting.seconds:g} s, seed {setting.seed}"
-    for group in options.workload.split(","):
-        rows = [row for row in workloads(setting, group) if options.only in row.name]
-        if not rows and group != "cast":
+    chosen = options.workload.split(",")
+    for session in SESSIONS:
+        groups = [group for group in session if group in chosen]
+        rows = [row for group in groups for row in workloads(setting, group) if options.only in row.name]
+        if not rows and "cast" not in groups:
             continue
-        with started(options, directory / group) as (compared, here):
+        place = directory / session[0]
+        with started(options, place) as (compared, here):
             results.servers = [server.name for server in compared]
             results.about |= {server.name: server.about for server in here}
             loaded: Loaded = set()
             for row in rows:
-                results.rows.append(run_row(row, here, setting, directory / group, loaded))
+                results.rows.append(run_row(row, here, setting, place, loaded))
                 print(report.progress(results.rows[-1]), file=sys.stderr, flush=True)
                 save(options, results)
-            if group == "cast":
+            if "cast" in groups:
                 run_casts(compared, setting, results)
-        shutil.rmtree(directory / group)
+        shutil.rmtree(place)
     return results
 
 
@@ -147,10 +159,16 @@ def save(options: argparse.Namespace, results: Results) -> None:
         options.markdown.write_text(report.markdown(results))
 
 
+def _end(number: int, _: object) -> None:
+    """An orderly end: servers are stopped and data removed on the way out."""
+    print(f"The run was ended by signal {number}.", file=sys.stderr)
+    sys.exit(128 + number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs, prints the tables, and returns 0; 1 when a server answered wrongly or did not start."""
     options = arguments(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end: servers stopped, data removed
+    signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(prefix="dicomweb-benchmarks-", dir=options.work_dir) as name:
         try:
             results = run(options, Path(name))

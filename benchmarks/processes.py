@@ -16,8 +16,9 @@ from types import TracebackType
 TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.25
 """Memory sampling interval; reading smaps_rollup costs about a millisecond a process."""
-QUIET_SHARE = 0.03
-QUIET_WINDOW_SECONDS = 0.5
+QUIET_SHARE = 0.04
+"""Of one processor: the accounting knows hundredths of a second, and one of them in a window is no work."""
+QUIET_WINDOW_SECONDS = 0.3
 LISTENING = "0A"
 
 Roots = Callable[[], Iterable[int]]

@@ -22,7 +22,8 @@ from benchmarks.workloads import Profile, Workload
 
 SETTLE_SECONDS = 120.0
 """How long a server may go on with work it put off (FHIR sync, checkpoints) before the next is measured."""
-WARM_UP_SECONDS = 0.5
+WARM_UP_SHARE = 0.2
+"""Length of the warm-up, in rounds."""
 
 Loaded = set[tuple[str, Collection]]
 
@@ -47,7 +48,7 @@ def run_row(row: Workload, here: Sequence[Server], setting: Profile, directory: 
     for each in contestants:
         with _judged(each.name, wrong):
             each.prepare()
-            drive(partial(each.make, setting.rounds), row.clients, WARM_UP_SECONDS, each.roots)
+            drive(partial(each.make, setting.rounds), row.clients, setting.seconds * WARM_UP_SHARE, each.roots)
     settle(here)
     for turn in range(setting.rounds):
         at = turn % len(contestants)

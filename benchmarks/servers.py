@@ -89,18 +89,24 @@ def _started(
 
 
 def _wait_for(process: subprocess.Popen[bytes], base: Base, path: str, log: Path) -> None:
-    """Until the server answers 200 on ``path``. Raises RuntimeError with the end of its log when it does not."""
-    deadline = time.monotonic() + START_SECONDS
-    with Connection(base) as connection:
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if connection.exchange([base.get(path, "*/*")]).status == 200:
-                    return
-            except (OSError, WireError):
-                connection.close()
-            time.sleep(0.1)
-    _stop(process)
-    raise RuntimeError(f"{process.args!r} did not get ready:\n{log.read_text(errors='replace')[-2000:]}")
+    """Until the server answers 200 on ``path``.
+
+    Raises RuntimeError with the end of its log when it does not; whatever happens, it is not left running unready.
+    """
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        with Connection(base) as connection:
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    if connection.exchange([base.get(path, "*/*")]).status == 200:
+                        return
+                except (OSError, WireError):
+                    connection.close()
+                time.sleep(0.1)
+        raise RuntimeError(f"{process.args!r} did not get ready:\n{log.read_text(errors='replace')[-2000:]}")
+    except BaseException:
+        _stop(process)
+        raise
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,6 @@ from benchmarks.servers import Server
 from benchmarks.studies import CINE, CT, DEEP, SMALL, Collection, Instance, Kind
 from benchmarks.wire import Answer, Connection
 
-GROUPS = ("store", "retrieve", "metadata", "frames", "query")
 ROW_STUDIES = 1_000_000
 """Study numbers are dealt out so that no two stores, whatever row, round and client, send the same."""
 ROUND_STUDIES = 50_000
@@ -36,6 +35,7 @@ class Profile:
     rounds: int
     seconds: float
     clients: tuple[int, ...]
+    batch_clients: tuple[int, ...]
     study_clients: tuple[int, ...]
     search_clients: tuple[int, ...]
     studies: int
@@ -90,7 +90,7 @@ def _stores(profile: Profile) -> list[Workload]:
     rows: list[Workload] = []
     shapes = [("512 KB CT", CT, 1), ("512 KB CT", CT, 50), ("8 KB", SMALL, 1), ("8 KB", SMALL, 50)]
     for title, kind, a_request in shapes:
-        for count in profile.clients:
+        for count in profile.clients if a_request == 1 else profile.batch_clients:
             first = len(rows) * ROW_STUDIES
             rows.append(
                 Workload(

@@ -9,7 +9,7 @@ from benchmarks.studies import SMALL
 from benchmarks.wire import Base
 from benchmarks.workloads import Profile, Workload
 
-SETTING = Profile(1, 2, 0.05, (1,), (1,), (1,), 1, 1, 0, deep=False)
+SETTING = Profile(1, 2, 0.05, (1,), (1,), (1,), (1,), 1, 1, 0, deep=False)
 
 
 class Counting:

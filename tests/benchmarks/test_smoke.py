@@ -7,14 +7,30 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks import orthanc
+from benchmarks import orthanc, processes
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = ["--quick", "--rounds", "1", "--seconds", "0.2", "--clients", "2", "--studies", "30", "--slices", "4"]
+
+
+def wait_until(condition: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def run(tmp_path: Path, *arguments: str) -> dict[str, object]:
@@ -56,6 +72,19 @@ def test_hounsfield_or_the_given_server(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path(orthanc.BINARY).exists(), reason="Debian's orthanc is not installed")
 def test_orthanc(tmp_path: Path) -> None:
     check(run(tmp_path, "--no-hounsfield", "--peer", "orthanc"), "orthanc")
+
+
+@pytest.mark.acceptance
+def test_a_run_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", *SMALLEST, "--hounsfield", "--work-dir", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(tmp_path.glob("*/store/hounsfield/data")), 60)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "ended by signal 15" in errors
+    assert not list(tmp_path.iterdir())
+    assert not [pid for pid in processes.tree([1]) if str(tmp_path) in command_line(pid)]
 
 
 @pytest.mark.acceptance
