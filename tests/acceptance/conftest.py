@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from pydicom.dataset import Dataset
 
+from tests import factories
+from tests.acceptance import dicomweb
 from tests.server import Server
 
 QUIET = ("--no-cast", "--no-fhir")
@@ -34,3 +37,20 @@ def client(server: Server) -> Iterator[httpx.Client]:
     """A client of :func:`server`."""
     with server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="package")
+def tree(client: httpx.Client) -> list[Dataset]:
+    """Two series of two instances each in one study, oldest first."""
+    first = factories.dataset(
+        PatientID=dicomweb.patient(),
+        PerformedProcedureStepStartDate="20240203",
+        ManufacturerModelName="Scan-O-Mat",
+        SeriesDescription="first series",
+    )
+    same = {name: first.get(name) for name in ("PatientID", "PerformedProcedureStepStartDate", "ManufacturerModelName")}
+    second = dicomweb.sibling(first, InstanceNumber=2, SeriesDescription="first series", **same)
+    third = dicomweb.sibling(first, same_series=False, Modality="SR", **same)
+    fourth = dicomweb.sibling(third, Modality="SR", InstanceNumber=2, **same)
+    dicomweb.store(client, first, second, third, fourth)
+    return [first, second, third, fourth]

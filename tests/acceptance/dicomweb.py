@@ -49,6 +49,11 @@ def store(client: httpx.Client, *datasets: Dataset, version: str = "v2") -> None
     assert response.status_code == 200, (response.status_code, response.text)
 
 
+def patient() -> str:
+    """A PatientID no other test uses."""
+    return f"P-{factories.uid().rpartition('.')[2]}"
+
+
 def sibling(ds: Dataset, *, same_series: bool = True, **attributes: Any) -> Dataset:
     """Another instance of the study of ``ds``, of its series too if ``same_series``."""
     uids = {"StudyInstanceUID": ds.StudyInstanceUID}
