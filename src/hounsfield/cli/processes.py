@@ -24,14 +24,17 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_supervisor(supervisor: int) -> None:
-    """Have the kernel end this process when the supervisor, its parent, dies: a killed server leaves no port taken."""
+    """Have the kernel end this process when the supervisor, its parent, dies: a killed server leaves no port taken.
+
+    By force: SIGTERM would be lost in the moment between two runs of the event loop, and nobody would send another.
+    """
     if sys.platform == "linux":
         # A forked process has the supervisor's handler, which would do nothing here. The server sets its own later.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != supervisor:
             # It died before it could be asked for.
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def calm_garbage_collector() -> None:
