@@ -96,13 +96,17 @@ async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tup
             if not _is_small(group[0]):
                 yield group[0], _chunks(archive, group[0])
                 continue
-            reading = ahead or asyncio.create_task(_read(archive, group))
-            ahead = None
-            bodies = await reading
+            sent = 0
+            # Nothing is gained by reading ahead what is in memory; one file at a time stays in the processor's cache.
+            while ahead is None and sent < len(group) and (body := at_hand(archive, group[sent])) is not None:
+                yield group[sent], _one(body)
+                sent += 1
+            if sent == len(group):
+                continue
+            bodies = await (ahead or _read(archive, group[sent:]))
             following = groups[number + 1] if number + 1 < len(groups) else None
-            if following is not None and _is_small(following[0]):
-                ahead = asyncio.create_task(_read(archive, following))
-            for file, body in zip(group, bodies, strict=True):
+            ahead = asyncio.create_task(_read(archive, following)) if following and _is_small(following[0]) else None
+            for file, body in zip(group[sent:], bodies, strict=True):
                 yield file, _one(body)
     finally:
         if ahead is not None:

@@ -24,6 +24,7 @@ def create() -> ASGIApp:
     options = published()
     processes.die_with_supervisor(options.supervisor)
     processes.calm_garbage_collector()
+    processes.keep_freed_memory()
     try:
         return build(options)
     except HounsfieldError as error:

@@ -21,6 +21,8 @@ from hounsfield.storage.options import StoreOptions
 from hounsfield.storage.urls import open_store
 
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 
 
 def die_with_supervisor(supervisor: int) -> None:
@@ -44,6 +46,18 @@ def calm_garbage_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep up to 8 MiB it frees for the next file, rather than give it back at once (glibc).
+
+    Getting it back costs one page fault for every 4 KiB: measured, half the processor time of sending a 512 KB file.
+    """
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt"):
+            library.mallopt(_M_MMAP_THRESHOLD, 4 << 20)
+            library.mallopt(_M_TRIM_THRESHOLD, 8 << 20)
 
 
 def open_object_store(settings: Settings, data_dir: Path) -> ObjectStore:

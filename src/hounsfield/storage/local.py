@@ -36,11 +36,15 @@ LISTED_AT_A_TIME = 500
 ATTEMPTS = 100
 """How often a put starts over because a deletion removed the empty directory it was about to use."""
 
+PROBE_DISTANCE = 128 * 1024
+"""Where one byte is in memory its neighbours are taken to be: the kernel reads and forgets in runs."""
+
 NAMES_FOLLOW_CONTENT = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 """File systems whose fsync of a file that was just named makes the name durable too. There the sync of the directory
 may run beside the index commit; elsewhere it comes before, so that no visible instance can lose its file."""
 
 _IN_MEMORY_ONLY: int | None = getattr(os, "RWF_NOWAIT", None)
+_SAMPLE = bytearray(1)
 
 Result = TypeVar("Result")
 
@@ -125,7 +129,7 @@ class LocalStore:
         """See ObjectStore."""
         return await self._run(self._read_range, key, offset, length)
 
-    def at_hand(self, key: str, offset: int, length: int) -> bytearray | None:
+    def at_hand(self, key: str, offset: int, length: int) -> bytes | None:
         """See ObjectStore: bytes that lie in the page cache."""
         if _IN_MEMORY_ONLY is None:
             return None
@@ -136,9 +140,14 @@ class LocalStore:
         except OSError:
             return None
         try:
-            data = bytearray(length)
-            # Fails, or reads less, where the kernel would have to wait for the disk.
-            return data if os.preadv(file, [data], offset, _IN_MEMORY_ONLY) == length else None
+            end = offset + length
+            for sample in (*range(offset, end, PROBE_DISTANCE), end - 1):
+                # Fails where the kernel would have to wait for the disk. Only samples are read this way: the whole
+                # would need a buffer full of zeros first, which takes as long as the reading.
+                if os.preadv(file, [_SAMPLE], sample, _IN_MEMORY_ONLY) != 1:
+                    return None
+            data = os.pread(file, length, offset)
+            return data if len(data) == length else None
         except OSError:
             return None
         finally:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hounsfield.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN, JPEG_2000_LOSSLESS
 from hounsfield.errors import NotAcceptable
@@ -39,14 +40,18 @@ class Form:
     transfer_syntax: str
 
 
-def parse_accept(headers: Iterable[str]) -> list[MediaRange]:
+def parse_accept(headers: Iterable[str]) -> Sequence[MediaRange]:
     """The entries of all Accept headers by falling quality, unreadable ones and those of quality 0 left out.
 
     No header, or an empty one, means ``*/*`` (RFC 9110 §12.5.1).
     """
     text = ",".join(headers)
+    return _parse_common(text) if len(text) <= _COMMON_LENGTH else _parse(text)
+
+
+def _parse(text: str) -> tuple[MediaRange, ...]:
     if not text.strip(" ,\t"):
-        return [MediaRange(ANY, False, None, 1.0)]
+        return (MediaRange(ANY, False, None, 1.0),)
     ranges = []
     for element in _ELEMENT.findall(text):
         try:
@@ -60,7 +65,12 @@ def parse_accept(headers: Iterable[str]) -> list[MediaRange]:
         multipart = media_type == "multipart/related"
         part_type = parameters.get("type", ANY).lower() if multipart else media_type
         ranges.append(MediaRange(part_type, multipart, parameters.get("transfer-syntax"), quality))
-    return sorted(ranges, key=lambda entry: -entry.quality)
+    return tuple(sorted(ranges, key=lambda entry: -entry.quality))
+
+
+_COMMON_LENGTH = 256
+# A client sends the same few values with every request.
+_parse_common = lru_cache(maxsize=256)(_parse)
 
 
 def files(accept: Sequence[MediaRange], *, single_part: bool) -> list[Form]:
