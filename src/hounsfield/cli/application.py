@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hounsfield.cli import processes
@@ -47,7 +47,7 @@ def build(options: ProcessOptions) -> ASGIApp:
     async def latest() -> int:
         return await feed.latest_sequence(archive.database)
 
-    routes: list[BaseRoute] = [
+    routes: list[Route] = [
         openapi_route(
             title=settings.text("DicomServer:Swagger:Title"),
             license_name=settings.text("DicomServer:Swagger:License:Name"),

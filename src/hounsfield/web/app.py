@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
 
 from hounsfield.archive.archive import Archive
 from hounsfield.storage.spool import Spool
@@ -27,7 +27,7 @@ class Parts:
     spool: Spool
     health: HealthChecks
     max_part_bytes: int
-    routes: Sequence[BaseRoute] = ()
+    routes: Sequence[Route] = ()
     closing: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     """Called in order when the server stops."""
 
@@ -46,7 +46,9 @@ class Application:
                 *change_feed_routes(archive.database),
             ]
         )
-        self._routes = [health_route(parts.health), statistics_route(archive.database), *parts.routes]
+        self._routes = _by_first_segment(
+            [health_route(parts.health), statistics_route(archive.database), *parts.routes]
+        )
         self._closing = parts.closing
         self._surface = Surface(self._dispatch)
 
@@ -57,11 +59,13 @@ class Application:
             await self._surface(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        segment = path[1:].partition("/")[0]
         partial: BaseRoute | None = None
-        for route in self._routes:
+        for route in self._routes.get(segment, ()) or self._routes.get(path.count("/"), ()):
             match, child = route.matches(scope)
             if match is Match.FULL:
-                await answer(_handling(route), {**scope, **child}, receive, send)
+                await answer(route.handle, {**scope, **child}, receive, send)
                 return
             if match is Match.PARTIAL and partial is None:
                 partial = route
@@ -83,5 +87,13 @@ class Application:
                 return
 
 
-def _handling(route: BaseRoute) -> ASGIApp:
-    return route.handle
+def _by_first_segment(routes: Sequence[Route]) -> dict[str | int, list[Route]]:
+    """Routes by the first segment of their path, or by their number of segments where that one is a parameter.
+
+    Most requests are for versioned routes; they should not be matched with all of these first.
+    """
+    found: dict[str | int, list[Route]] = {}
+    for route in routes:
+        segment = route.path[1:].partition("/")[0]
+        found.setdefault(route.path.count("/") if segment.startswith("{") else segment, []).append(route)
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from hounsfield.errors import HounsfieldError
@@ -306,7 +306,7 @@ def _written(call: Call, written: Written) -> Response:
     return call.answer(representation(written), status, headers)
 
 
-def fhir_routes(store: FhirStore) -> list[BaseRoute]:
+def fhir_routes(store: FhirStore) -> list[Route]:
     """Routes of the store at ``/fhir``, for the root of the application."""
     application = FhirApplication(store)
     return [Route("/fhir", application), Route("/fhir/{path:path}", application)]

@@ -4,10 +4,10 @@ A supported version is stripped from the path and kept for the handlers; the rou
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import URL, MutableHeaders
+from starlette.datastructures import URL
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
@@ -16,6 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hounsfield.web.errors import render
 
 SUPPORTED = "1.0-prerelease, 1, 2"
+
+Headers = Sequence[tuple[bytes, bytes]]
+_ANNOUNCEMENT: Headers = [(b"api-supported-versions", SUPPORTED.encode())]
 
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:-([A-Za-z][A-Za-z0-9]*))?")
 
@@ -56,9 +59,9 @@ class VersionedRoutes:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         # Matching is one regular expression a route, so only those with as many path segments are tried.
-        self._routes: dict[int, list[Route]] = {}
+        self._routes: dict[int, list[tuple[Route, ASGIApp]]] = {}
         for route in routes:
-            self._routes.setdefault(route.path.count("/"), []).append(route)
+            self._routes.setdefault(route.path.count("/"), []).append((route, _application(route.endpoint)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         segment, slash, rest = scope["path"].lstrip("/").partition("/")
@@ -68,12 +71,12 @@ class VersionedRoutes:
             return
         inner = {**scope, "path": f"/{rest}"}
         methods: set[str] = set()
-        for route in self._routes.get(inner["path"].count("/"), ()):
+        for route, application in self._routes.get(inner["path"].count("/"), ()):
             match, child = route.matches(inner)
             if match is Match.FULL and version in _KNOWN:
                 inner.update(child)
                 inner["hounsfield.version"] = ApiVersion(_KNOWN[version], segment)
-                await answer(route.app, inner, receive, _announcing(send))
+                await answer(application, inner, receive, send, _ANNOUNCEMENT)
                 return
             if match is not Match.NONE:
                 methods |= route.methods or set()
@@ -89,13 +92,28 @@ def _refusal(scope: Scope, version: tuple[int, int, str], segment: str, methods:
     return Response(status_code=405, headers={"Allow": ", ".join(sorted(methods))})
 
 
-async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run ``app``, rendering what it raises; after the first byte the error ends the connection instead."""
+def _application(handle: Callable[[Request], Awaitable[ASGIApp]]) -> ASGIApp:
+    # Starlette's own wrapping is for exception handlers, which answer() makes superfluous.
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return run
+
+
+async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send, headers: Headers = ()) -> None:
+    """Run ``app``, rendering what it raises; after the first byte the error ends the connection instead.
+
+    ``headers`` are added to the answer, unless that is 401.
+    """
     started = False
 
     async def watch(message: Message) -> None:
         nonlocal started
-        started = True
+        if not started:
+            started = True
+            if headers and message["status"] != 401:
+                message["headers"] = [*message.get("headers", ()), *headers]
         await send(message)
 
     try:
@@ -103,16 +121,7 @@ async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> No
     except Exception as error:
         if started:
             raise
-        await render(error)(scope, receive, send)
-
-
-def _announcing(send: Send) -> Send:
-    async def announce(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] != 401:
-            MutableHeaders(scope=message)["api-supported-versions"] = SUPPORTED
-        await send(message)
-
-    return announce
+        await render(error)(scope, receive, watch)
 
 
 def _unsupported(scope: Scope, segment: str) -> Response:
