@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.retrieve import AT_HAND_BYTES, ORIGINAL
+from hounsfield.archive.retrieve import ORIGINAL, at_hand
 from hounsfield.dicom.frames import FrameIndex
 from hounsfield.dicom.source import BytesSource, FileSource, InflatedSource
 from hounsfield.dicom.transcode import CannotTranscode
@@ -59,7 +59,7 @@ async def read(archive: Archive, plan: FramePlan) -> AsyncIterator[bytes | bytea
     for number, (offset, length) in zip(plan.numbers, plan.spans, strict=True):
         if plan.index.stream_start is None:
             key = plan.instance.file_key
-            cached = archive.files.at_hand(key, offset, length) if length <= AT_HAND_BYTES else None
+            cached = at_hand(archive, key, offset, length)
             data = cached if cached is not None else await archive.files.get_range(key, offset, length)
         else:
             data = await _inflated(archive, plan, offset, length)

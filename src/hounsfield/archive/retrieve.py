@@ -66,25 +66,19 @@ def _file(archive: Archive, instance: StoredInstance, target: str) -> File:
 
 async def require_files(archive: Archive, files: Sequence[File]) -> None:
     """Raise InternalError if the file of an instance is gone, before the first byte of an answer (retrieve.md §4)."""
-    if len(files) == 1 and at_hand(archive, files[0], 1) is not None:
+    if len(files) == 1 and archive.files.at_hand(files[0].instance.file_key, 0, memoryview(bytearray(1))):
         return
     missing = await archive.files.missing([file.instance.file_key for file in files])
     if missing:
         raise InternalError(f"{len(missing)} files of visible instances are missing from the object store.")
 
 
-def small_at_hand(archive: Archive, file: File) -> Buffer | None:
-    """The content of a small file that is sent as stored and lies in memory."""
-    if file.size is None or file.size > AT_HAND_BYTES:
+def at_hand(archive: Archive, key: str, offset: int, length: int) -> bytearray | None:
+    """A small part of a file, if it lies in memory."""
+    if length > AT_HAND_BYTES:
         return None
-    return at_hand(archive, file)
-
-
-def at_hand(archive: Archive, file: File, length: int | None = None) -> Buffer | None:
-    """The first ``length`` bytes of a file that is sent as stored (all by default), if no disk has to be waited for."""
-    if length is None:
-        length = file.instance.file_size
-    return archive.files.at_hand(file.instance.file_key, 0, min(length, file.instance.file_size))
+    data = bytearray(length)
+    return data if archive.files.at_hand(key, offset, memoryview(data)) else None
 
 
 async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tuple[File, AsyncIterator[Buffer]]]:
@@ -96,17 +90,13 @@ async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tup
             if not _is_small(group[0]):
                 yield group[0], _chunks(archive, group[0])
                 continue
-            sent = 0
-            # Nothing is gained by reading ahead what is in memory; one file at a time stays in the processor's cache.
-            while ahead is None and sent < len(group) and (body := at_hand(archive, group[sent])) is not None:
-                yield group[sent], _one(body)
-                sent += 1
-            if sent == len(group):
-                continue
-            bodies = await (ahead or _read(archive, group[sent:]))
+            reading = ahead or asyncio.create_task(_read(archive, group))
+            ahead = None
+            bodies = await reading
             following = groups[number + 1] if number + 1 < len(groups) else None
-            ahead = asyncio.create_task(_read(archive, following)) if following and _is_small(following[0]) else None
-            for file, body in zip(group[sent:], bodies, strict=True):
+            if following is not None and _is_small(following[0]):
+                ahead = asyncio.create_task(_read(archive, following))
+            for file, body in zip(group, bodies, strict=True):
                 yield file, _one(body)
     finally:
         if ahead is not None:
@@ -134,7 +124,8 @@ def _groups(files: Sequence[File]) -> list[list[File]]:
 async def _read(archive: Archive, group: Sequence[File]) -> Sequence[Buffer]:
     bodies: list[Buffer] = []
     for file in group:
-        body = at_hand(archive, file)
+        assert file.size is not None
+        body = at_hand(archive, file.instance.file_key, 0, file.size)
         if body is None:
             # One that is not in memory is seldom alone: let a thread wait for the rest.
             rest = group[len(bodies) :]

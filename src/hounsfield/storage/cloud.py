@@ -131,9 +131,9 @@ class CloudStore:
             raise ObjectTruncated
         return data.to_bytes()
 
-    def at_hand(self, key: str, offset: int, length: int) -> None:
+    def at_hand(self, key: str, offset: int, into: memoryview) -> bool:
         """See ObjectStore: never, it takes the network."""
-        return
+        return False
 
     async def missing(self, keys: Sequence[str]) -> builtins.list[str]:
         """See ObjectStore."""

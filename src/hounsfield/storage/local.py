@@ -36,15 +36,11 @@ LISTED_AT_A_TIME = 500
 ATTEMPTS = 100
 """How often a put starts over because a deletion removed the empty directory it was about to use."""
 
-PROBE_DISTANCE = 128 * 1024
-"""Where one byte is in memory its neighbours are taken to be: the kernel reads and forgets in runs."""
-
 NAMES_FOLLOW_CONTENT = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 """File systems whose fsync of a file that was just named makes the name durable too. There the sync of the directory
 may run beside the index commit; elsewhere it comes before, so that no visible instance can lose its file."""
 
 _IN_MEMORY_ONLY: int | None = getattr(os, "RWF_NOWAIT", None)
-_SAMPLE = bytearray(1)
 
 Result = TypeVar("Result")
 
@@ -129,27 +125,21 @@ class LocalStore:
         """See ObjectStore."""
         return await self._run(self._read_range, key, offset, length)
 
-    def at_hand(self, key: str, offset: int, length: int) -> bytes | None:
+    def at_hand(self, key: str, offset: int, into: memoryview) -> bool:
         """See ObjectStore: bytes that lie in the page cache."""
         if _IN_MEMORY_ONLY is None:
-            return None
+            return False
         check_key(key)
         try:
             # A string and not a Path: making one costs as much as opening the file.
             file = os.open(f"{self._folder}/{key}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return None
+            return False
         try:
-            end = offset + length
-            for sample in (*range(offset, end, PROBE_DISTANCE), end - 1):
-                # Fails where the kernel would have to wait for the disk. Only samples are read this way: the whole
-                # would need a buffer full of zeros first, which takes as long as the reading.
-                if os.preadv(file, [_SAMPLE], sample, _IN_MEMORY_ONLY) != 1:
-                    return None
-            data = os.pread(file, length, offset)
-            return data if len(data) == length else None
+            # Fails, or reads less, where the kernel would have to wait for the disk.
+            return os.preadv(file, [into], offset, _IN_MEMORY_ONLY) == len(into)
         except OSError:
-            return None
+            return False
         finally:
             os.close(file)
 

@@ -66,10 +66,11 @@ class ObjectStore(Protocol):
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``. Raises ObjectMissing, ObjectTruncated if the object ends before."""
 
-    def at_hand(self, key: str, offset: int, length: int) -> bytes | bytearray | None:
-        """What get_range would return, if it can be had without waiting for a disk or a network; else None.
+    def at_hand(self, key: str, offset: int, into: memoryview) -> bool:
+        """Fill ``into`` with the bytes from ``offset`` if that needs no waiting for a disk or a network.
 
-        Cheaper than a hop to a thread; blocks no longer than copying the bytes takes.
+        Cheaper than a hop to a thread; blocks no longer than copying the bytes takes. False where the object is not
+        at hand, is missing or ends before; part of ``into`` may have been written then.
         """
 
     async def missing(self, keys: Sequence[str]) -> builtins.list[str]:

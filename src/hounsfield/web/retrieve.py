@@ -18,13 +18,17 @@ from hounsfield.index.instances import InstancePath, Level
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web import negotiation
 from hounsfield.web.file_response import BytesResponse, LocalFileResponse
-from hounsfield.web.multipart_response import MultipartResponse, Part, whole_multipart
+from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
 from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
 from hounsfield.web.uids import instance_path
 
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
+
+PACKED_BYTES = 1280 * 1024
+"""Files that are in memory are sent several in one message up to this size: more leave the processor's cache."""
+PACKED_FILES = 256
 
 _FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
 _LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
@@ -58,15 +62,68 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     choice, planned = retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
     if not forms[choice].multipart:
         return await _single(archive, planned[0])
-    if len(planned) == 1 and (cached := retrieve.small_at_hand(archive, planned[0])) is not None:
-        return whole_multipart([cached], _content_type(planned[0]))
+    framing = Framing()
+    if len(planned) == 1:
+        packed, count = _pack(archive, planned, 0, framing)
+        if count:
+            packed += framing.end
+            return BytesResponse(packed, framing.content_type)
     await retrieve.require_files(archive, planned)
     sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
-    return MultipartResponse(_parts(archive, planned), sizes=sizes if len(sizes) == len(planned) else None)
+    length = framing.length(sizes) if len(sizes) == len(planned) else None
+    return MultipartResponse(framing, _pieces(archive, planned, framing), length=length)
 
 
 def _content_type(file: File) -> str:
     return f"{negotiation.DICOM}; transfer-syntax={file.transfer_syntax}"
+
+
+async def _pieces(archive: Archive, planned: Sequence[File], framing: Framing) -> AsyncIterator[Buffer]:
+    sent = 0
+    while sent < len(planned):
+        packed, following = _pack(archive, planned, sent, framing)
+        if following == sent:
+            break
+        yield packed
+        sent = following
+    # A file that is not in memory is seldom alone, so the rest is read in threads, ahead of what is being sent.
+    async for piece in framing.around(_parts(archive, planned[sent:])):
+        yield piece
+
+
+def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framing) -> tuple[bytearray, int]:
+    """Framed parts of the files from ``start``, as many as are at hand and small, and where the next one begins.
+
+    Read straight to their place: another copy would cost as much as the reading.
+    """
+    heads: list[bytes] = []
+    total = 0
+    for file in planned[start : start + PACKED_FILES]:
+        if file.size is None or file.size > retrieve.AT_HAND_BYTES:
+            break
+        head = framing.head(_content_type(file))
+        size = len(head) + file.size + len(PART_END)
+        if heads and total + size > PACKED_BYTES:
+            break
+        heads.append(head)
+        total += size
+    packed = bytearray(total)
+    view = memoryview(packed)
+    position = 0
+    for head in heads:
+        file = planned[start]
+        assert file.size is not None
+        begin = position + len(head)
+        end = begin + file.size
+        if not archive.files.at_hand(file.instance.file_key, 0, view[begin:end]):
+            break
+        view[position:begin] = head
+        position = end + len(PART_END)
+        view[end:position] = PART_END
+        start += 1
+    view.release()
+    del packed[position:]
+    return packed, start
 
 
 async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncIterator[Part]:
@@ -80,7 +137,7 @@ async def _single(archive: Archive, file: File) -> ASGIApp:
     if file.size is None:
         body = b"".join([chunk async for _, chunks in retrieve.contents(archive, [file]) async for chunk in chunks])
         return BytesResponse(body, content_type)
-    if (cached := retrieve.small_at_hand(archive, file)) is not None:
+    if (cached := retrieve.at_hand(archive, key, 0, file.size)) is not None:
         return BytesResponse(cached, content_type)
     await retrieve.require_files(archive, [file])
     local = archive.files.local_path(key)
@@ -107,7 +164,8 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
         return BytesResponse(body, content_type)
     if sum(length for _, length in plan.spans) <= retrieve.AT_HAND_BYTES:
         return whole_multipart([body async for body in frames.read(archive, plan)], content_type)
-    return MultipartResponse(_frame_parts(archive, plan, content_type), sizes=None)
+    framing = Framing()
+    return MultipartResponse(framing, framing.around(_frame_parts(archive, plan, content_type)), length=None)
 
 
 async def _frame_parts(archive: Archive, plan: frames.FramePlan, content_type: str) -> AsyncIterator[Part]:
