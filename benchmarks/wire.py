@@ -97,7 +97,7 @@ class Connection:
         if self._socket is None:
             self._socket = socket.create_connection((self.base.host, self.base.port), TIMEOUT_SECONDS)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A time limit of Python's own would be one more system call for every piece, and would rule out MSG_WAITALL.
+            # A time limit of Python's own would cost a system call for every piece, and rule out MSG_WAITALL.
             self._socket.settimeout(None)
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 self._socket.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", TIMEOUT_SECONDS, 0))

@@ -14,11 +14,6 @@ QUIET = ("--no-cast", "--no-fhir")
 """Arguments of a server whose FHIR side does not matter to the test."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Registers the mark of tests that move gigabytes."""
-    config.addinivalue_line("markers", "slow: takes many seconds; leave out with -m 'not slow'")
-
-
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server; it must stop cleanly and have logged no surprise."""

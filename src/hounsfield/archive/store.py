@@ -124,7 +124,11 @@ async def _store_group(
     ready = [prepared for prepared in ready if prepared.outcome.failure is None]
     try:
         # The names of the files become durable beside the commit; both are before anybody is told.
-        await asyncio.gather(_index(archive, ready), *(settle() for settle in settling))
+        # All of them are waited for, whatever fails: nobody is told while the commit is still under way.
+        work = (_index(archive, ready), *(settle() for settle in settling))
+        for failed in await asyncio.gather(*work, return_exceptions=True):
+            if failed is not None:
+                raise failed
     except StoreUnavailable as problem:
         # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans.
         error = problem

@@ -19,6 +19,7 @@ from hounsfield.cast.options import normalise_root
 from hounsfield.cli.process_options import ProcessOptions, database_url, publish
 from hounsfield.errors import SettingsError
 from hounsfield.settings import Settings
+from hounsfield.storage.urls import check_url
 
 DRAIN_SECONDS = 12
 """How long requests under way may take after SIGTERM before their process is ended; the whole stop stays below 20 s."""
@@ -69,6 +70,7 @@ def serve(
     settings = load_settings(config)
     refuse_unserved(settings)
     refuse_insecure(host, allow_insecure)
+    check_url(settings.text("ObjectStore:Url"))
     require_free_port(host, port)
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from hounsfield.database import leases
 from hounsfield.database.engine import Database
+from hounsfield.errors import StoreUnavailable
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
 from hounsfield.operations.orphans import MINIMUM_AGE, sweep_orphans
 from hounsfield.storage.object_store import ObjectStore
@@ -38,6 +39,8 @@ class BackgroundWorker:
             try:
                 if await leases.acquire(self._database, LEASE, self._owner, pause + LEASE_MARGIN):
                     await self._round()
+            except StoreUnavailable as error:
+                logger.warning("Background work waits: %s", error.message)
             except Exception as error:
                 logger.error("A round of background work failed: %s", type(error).__name__, exc_info=error)
             with suppress(TimeoutError):
@@ -51,8 +54,8 @@ class BackgroundWorker:
             logger.info("Removed the files of %d deleted instances.", removed)
         now = asyncio.get_running_loop().time()
         if now >= self._next_sweep:
-            self._next_sweep = now + ORPHAN_INTERVAL.total_seconds()
             await self._files.sweep_temporary(MINIMUM_AGE)
             swept = await sweep_orphans(self._database, self._files)
+            self._next_sweep = now + ORPHAN_INTERVAL.total_seconds()
             if swept:
                 logger.warning("Queued %d files no instance refers to for removal.", swept)

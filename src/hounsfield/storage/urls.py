@@ -17,17 +17,28 @@ def open_store(url: str, options: StoreOptions, default_directory: Path) -> Obje
     """
     if not url and not options.connection_string:
         return LocalStore(default_directory)
-    parts = urlsplit(url or f"az://{options.container}")
+    parts = _split(url or f"az://{options.container}")
     if parts.scheme == "file":
         return LocalStore(_directory(parts))
-    if parts.scheme not in ("s3", "az", "gs"):
-        raise SettingsError("ObjectStore:Url must begin with file:///, s3://, az:// or gs://.")
-    if not parts.netloc:
-        raise SettingsError(f"ObjectStore:Url names no bucket or container: {parts.scheme}://name/prefix.")
     # Half a second that only those who use a cloud should pay.
     from hounsfield.storage.cloud import open_cloud
 
     return open_cloud(parts.scheme, parts.netloc, unquote(parts.path).strip("/"), options)
+
+
+def check_url(url: str) -> None:
+    """Raise SettingsError unless ``url`` (empty for the default) is one that open_store understands."""
+    if url and (parts := _split(url)).scheme == "file":
+        _directory(parts)
+
+
+def _split(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in ("file", "s3", "az", "gs"):
+        raise SettingsError("ObjectStore:Url must begin with file:///, s3://, az:// or gs://.")
+    if parts.scheme != "file" and not parts.netloc:
+        raise SettingsError(f"ObjectStore:Url names no bucket or container: {parts.scheme}://name/prefix.")
+    return parts
 
 
 def _directory(parts: SplitResult) -> Path:
