@@ -19,12 +19,18 @@ from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.openapi import openapi_route
 
 
+THREAD_SWITCH_SECONDS = 0.001
+"""How long a thread that comes back from the disk waits for the interpreter. Python's own 5 ms are longer than a sync:
+measured with 4 and 16 storing clients, a sixth fewer instances a second."""
+
+
 def create() -> ASGIApp:
     """Called in every API process; the options come from the parent's environment."""
     options = published()
     processes.die_with_supervisor(options.supervisor)
     processes.calm_garbage_collector()
     processes.keep_freed_memory()
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     try:
         return build(options)
     except HounsfieldError as error:

@@ -37,7 +37,7 @@ def open_database(url: str) -> Database:
 
         try:
             return SqliteDatabase(sqlite_path(url))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise unavailable(error) from error
     from hounsfield.database.postgres import PostgresDatabase
 

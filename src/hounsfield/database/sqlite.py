@@ -2,16 +2,19 @@
 
 All units waiting when the writer looks share one ``BEGIN IMMEDIATE … COMMIT`` and so one sync of the disk, each in
 a savepoint of its own: one that fails does not take its neighbours along. Several processes may open the same file;
-``BEGIN IMMEDIATE`` and the busy time-out order them.
+``BEGIN IMMEDIATE`` protects them from each other, and a lock file beside the database has them wait in turn.
 """
 
 import asyncio
+import fcntl
+import os
 import queue
 import re
 import sqlite3
 import threading
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -58,7 +61,7 @@ def _regexp(pattern: str, text: str | None) -> bool:
     return text is not None and re.search(pattern, text) is not None
 
 
-def unavailable(error: sqlite3.Error) -> StoreUnavailable:
+def unavailable(error: sqlite3.Error | OSError) -> StoreUnavailable:
     """The refusal a client sees when SQLite cannot do its work (disk full, I/O error, locked for too long)."""
     return StoreUnavailable(f"The index database cannot be used: {error}.")
 
@@ -120,6 +123,7 @@ class SqliteDatabase:
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="sqlite-reader")
         self._quick = self._connect_reader()
         self._writer_connection = connect(path)
+        self._queue_file = os.open(f"{path}-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
         self._writer.start()
         self._closed = False
@@ -162,6 +166,7 @@ class SqliteDatabase:
         self._readers.shutdown(wait=True)
         for connection in [*self._connections, self._writer_connection]:
             connection.close()
+        os.close(self._queue_file)
 
     def _connect_reader(self) -> sqlite3.Connection:
         connection = connect(self._path, read_only=True)
@@ -192,20 +197,39 @@ class SqliteDatabase:
             if job is None:
                 return
             group = [job]
-            closing = False
-            while len(group) < MAX_GROUP:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    closing = True
-                    break
-                group.append(job)
-            self._commit(group)
+            with self._turn():
+                closing = self._collect(group)
+                self._commit(group)
             self._answer(group)
             if closing:
                 return
+
+    def _collect(self, group: list[_Job[Any]]) -> bool:
+        """Add what waits to ``group``; whether the end was among it."""
+        while len(group) < MAX_GROUP:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return False
+            if job is None:
+                return True
+            group.append(job)
+        return False
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """This process's turn to write, among all on this database.
+
+        SQLite alone would have it look again after growing pauses, while the lock lay idle. What it does itself is
+        the protection; this is only the queue, so a lock that cannot be had is no error.
+        """
+        with suppress(OSError):
+            fcntl.flock(self._queue_file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                fcntl.flock(self._queue_file, fcntl.LOCK_UN)
 
     def _commit(self, group: list[_Job[Any]]) -> None:
         """Run the group in one transaction, leaving in each job its result or its error."""
