@@ -18,7 +18,6 @@ from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.openapi import openapi_route
 
-
 THREAD_SWITCH_SECONDS = 0.001
 """How long a thread that comes back from the disk waits for the interpreter. Python's own 5 ms are longer than a sync:
 measured with 4 and 16 storing clients, a sixth fewer instances a second."""
