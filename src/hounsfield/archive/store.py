@@ -7,7 +7,7 @@ file has been synced; the directory is synced beside that commit, or before it w
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,6 +26,7 @@ from hounsfield.index.fragments import pack
 from hounsfield.index.instances import InstancePath, NewInstance
 from hounsfield.index.partitions import DEFAULT_NAME
 from hounsfield.storage.layout import file_key
+from hounsfield.storage.object_store import Settle
 from hounsfield.storage.spool import Upload
 
 SOP_CLASS_UID = "00080016"
@@ -33,7 +34,7 @@ SOP_INSTANCE_UID = "00080018"
 STUDY_INSTANCE_UID = "0020000D"
 SERIES_INSTANCE_UID = "0020000E"
 
-INLINE_BYTES = 256 * 1024
+INLINE_BYTES = 1024 * 1024
 """Uploads up to this size are read on the event loop: cheaper than a hop to a thread, and their headers are small."""
 GROUP = 32
 """Instances of one request that share a commit; their files are written side by side."""
@@ -118,17 +119,20 @@ async def _store_group(
             ready.append(prepared)
     if not ready:
         return outcomes, None
-    placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
+    if len(ready) == 1:
+        placed = [await _place(archive, ready[0])]
+    else:
+        placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
     error = next((found for found in placed if isinstance(found, StoreUnavailable)), None)
-    settling = [found for found in placed if not isinstance(found, StoreUnavailable)]
+    # The names of the files become durable beside the commit; both are before anybody is told.
+    settling = [settle() for settle in placed if not isinstance(settle, StoreUnavailable)]
     ready = [prepared for prepared in ready if prepared.outcome.failure is None]
     try:
-        # The names of the files become durable beside the commit; both are before anybody is told.
-        # All of them are waited for, whatever fails: nobody is told while the commit is still under way.
-        work = (_index(archive, ready), *(settle() for settle in settling))
-        for failed in await asyncio.gather(*work, return_exceptions=True):
-            if failed is not None:
-                raise failed
+        try:
+            await _index(archive, ready)
+        finally:
+            # Whatever happens, nobody is told while any of it is still under way.
+            await (settling[0] if len(settling) == 1 else asyncio.gather(*settling))
     except StoreUnavailable as problem:
         # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans.
         error = problem
@@ -182,7 +186,7 @@ def _path(instance: Instance, partition_key: int) -> InstancePath:
     return InstancePath(partition_key, uid.normalise(study), uid.normalise(series), uid.normalise(sop))
 
 
-async def _place(archive: Archive, prepared: _Prepared) -> Callable[[], Awaitable[None]] | StoreUnavailable:
+async def _place(archive: Archive, prepared: _Prepared) -> Settle | StoreUnavailable:
     try:
         return await archive.files.place(prepared.new.file_key, prepared.upload)
     except StoreUnavailable as error:

@@ -20,7 +20,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from hounsfield.errors import SettingsError, StoreUnavailable
 from hounsfield.storage.azure import AzureAccount, create_container, parse_connection_string
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated
-from hounsfield.storage.object_store import Source, StoredObject, check_key, probe
+from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
 from hounsfield.storage.options import StoreOptions
 from hounsfield.storage.spool import Upload
 
@@ -89,7 +89,7 @@ class CloudStore:
             await asyncio.to_thread(create_container, self._account, self._container)
             await self._put(key, body)
 
-    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+    async def place(self, key: str, source: Source) -> Settle:
         """See ObjectStore: a put object is durable, name and all."""
         await self.put(key, source)
         return _nothing

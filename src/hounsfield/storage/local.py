@@ -10,8 +10,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
@@ -23,8 +22,9 @@ from hounsfield.storage import listing
 from hounsfield.storage.descriptor import Descriptor
 from hounsfield.storage.directories import Directories, Entered
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated, unavailable
-from hounsfield.storage.object_store import Source, StoredObject, check_key, probe
+from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
 from hounsfield.storage.spool import FILE_MODE, TEMPORARY_PREFIX, Upload
+from hounsfield.storage.threads import Threads
 
 THREADS = 16
 """Files written or read at a time. Syncs of several files share one commit of the file system's journal, so more
@@ -55,7 +55,7 @@ class LocalStore:
             self._directories = Directories(root)
         except OSError as error:
             raise unavailable(error) from error
-        self._executor = ThreadPoolExecutor(THREADS, "files")
+        self._threads = Threads(THREADS, "files")
         self._names_follow = file_system_of(root) in NAMES_FOLLOW_CONTENT
 
     async def put(self, key: str, source: Source) -> None:
@@ -74,13 +74,13 @@ class LocalStore:
                 self._directories.prune(folder)
             raise
 
-    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+    async def place(self, key: str, source: Source) -> Settle:
         """See ObjectStore."""
         if not self._names_follow:
             await self.put(key, source)
             return _nothing
         entered = await self._run(self._place, key, source)
-        return lambda: self._run(self._settle, entered)
+        return lambda: self._threads.run(self._settle, entered)
 
     def _place(self, key: str, source: Source) -> Entered:
         """Write the object and sync its file; its name may still have to be made durable."""
@@ -176,7 +176,7 @@ class LocalStore:
 
     async def close(self) -> None:
         """See ObjectStore."""
-        await asyncio.to_thread(self._executor.shutdown)
+        await asyncio.to_thread(self._threads.close)
         self._directories.close()
 
     async def sweep_temporary(self, older_than: timedelta) -> int:
@@ -188,7 +188,7 @@ class LocalStore:
 
     async def _run(self, job: Callable[..., Result], *arguments: object) -> Result:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, job, *arguments)
+            return await self._threads.run(job, *arguments)
         except OSError as error:
             raise unavailable(error) from error
 

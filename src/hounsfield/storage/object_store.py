@@ -17,6 +17,9 @@ Buffer = bytes | bytearray | memoryview
 Source = Buffer | Sequence[Buffer] | Upload
 """What can be put: bytes in memory (one piece, or several that follow each other) or a received upload."""
 
+Settle = Callable[[], Awaitable[None]]
+"""Begins to make durable what is not yet, and gives something to wait for."""
+
 PROBE_FOLDER = "health/"
 """Where ``check`` puts its objects; no instance has a key there."""
 
@@ -47,11 +50,11 @@ class ObjectStore(Protocol):
         An upload in a file may be moved into the store; it can still be read afterwards, but not put again.
         """
 
-    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+    async def place(self, key: str, source: Source) -> Settle:
         """The first half of ``put``: the content is durable, but a power cut may still lose its name.
 
-        Awaiting what the returned function gives makes the name durable too; that may run beside other work that has
-        to become durable before anybody is told.
+        The returned function begins to make the name durable, too; what it gives is done when that is. So this can go
+        on beside other work that has to become durable before anybody is told.
         """
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:

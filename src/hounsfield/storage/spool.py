@@ -120,13 +120,27 @@ class Upload:
     ``write`` and ``finish`` raise StoreUnavailable when the spool's disk fails or is full.
     """
 
-    __slots__ = ("_buffer", "_claimed", "_discarded", "_file", "_path", "_spool", "_started", "_written", "size")
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_claimed",
+        "_discarded",
+        "_file",
+        "_gathered",
+        "_path",
+        "_spool",
+        "_started",
+        "_written",
+        "size",
+    )
 
     def __init__(self, spool: Spool) -> None:
         self.size = 0
         """Bytes received so far."""
         self._spool = spool
         self._buffer = bytearray()
+        self._chunks: list[bytes | bytearray | memoryview] = []  # received behind what the buffer holds
+        self._gathered = 0
         self._claimed = 0
         self._file: Descriptor | None = None
         self._path: Path | None = None
@@ -140,18 +154,22 @@ class Upload:
         if self._file is None:
             if self._spool.claim(self._claimed, length):
                 self._claimed += length
-                self._buffer += chunk
+                self._chunks.append(chunk)
+                self._gathered += length
                 self.size += length
                 return
             await self._move_to_file()
-        self._buffer += chunk
+        self._chunks.append(chunk)
+        self._gathered += length
         self.size += length
-        if len(self._buffer) >= WRITE_SIZE:
+        if self._gathered >= WRITE_SIZE:
             await self._flush()
 
     async def finish(self) -> None:
         """Everything has been written; the upload can be read now."""
-        if self._file is not None and self._buffer:
+        if self._file is None:
+            self._buffer = self._take()
+        elif self._chunks:
             await self._flush()
 
     @property
@@ -205,6 +223,7 @@ class Upload:
         self._spool.release(self._claimed)
         self._claimed = 0
         self._buffer = bytearray()
+        self._chunks = []
         removed = False
         if self._path is not None:
             # A put that was cancelled may be moving the file away this moment; then it is not ours any more.
@@ -226,8 +245,13 @@ class Upload:
         self._spool.release(self._claimed)
         self._claimed = 0
 
+    def _take(self) -> bytearray:
+        """What was received and not taken yet, in one piece: joined once, where growing would copy it many times."""
+        chunks, self._chunks, self._gathered = self._chunks, [], 0
+        return bytearray().join(chunks)
+
     async def _flush(self) -> None:
-        buffer, self._buffer = self._buffer, bytearray()
+        buffer = self._take()
         assert self._file is not None
         offset, self._written = self._written, self._written + len(buffer)
         begin = None

@@ -38,14 +38,14 @@ def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Ro
             raise
 
     async def receive(request: Request) -> Response:
-        media_type = _media_type(request)
+        content_type = _content_type(request)
         require_dicom_json(request.headers.getlist("accept"))
         study = uid_parameter(request, "study")
-        if media_type is None:
+        if content_type is None:
             raise UnsupportedMediaType("The specified content type '' is not supported.")
         reader = _Reader(spool, max_part_bytes)
         try:
-            await reader.read(request, media_type)
+            await reader.read(request, *content_type)
             if not reader.uploads:
                 return Response(status_code=204)
             asked = StoreRequest(DEFAULT_KEY, api_version(request).major, study)
@@ -73,18 +73,21 @@ async def _drain(request: Request) -> None:
                 return
 
 
-def _media_type(request: Request) -> str | None:
-    """The request's media type, None where it has no Content-Type. Raises UnsupportedMediaType with an empty body."""
+def _content_type(request: Request) -> tuple[str, dict[str, str]] | None:
+    """The request's media type and its parameters, None where it has no Content-Type.
+
+    Raises UnsupportedMediaType with an empty body.
+    """
     value = request.headers.get("content-type")
     if value is None:
         return None
     try:
-        media_type, _ = parse_content_type(value)
+        media_type, parameters = parse_content_type(value)
     except MalformedMediaType as error:
         raise UnsupportedMediaType("") from error
     if media_type not in (DICOM, "multipart/related"):
         raise UnsupportedMediaType("")
-    return media_type
+    return media_type, parameters
 
 
 class _Reader:
@@ -96,13 +99,13 @@ class _Reader:
         self._current: Upload | None = None
         self.uploads: list[Upload] = []
 
-    async def read(self, request: Request, media_type: str) -> None:
+    async def read(self, request: Request, media_type: str, parameters: dict[str, str]) -> None:
         """Read the body. Raises BadRequest, PayloadTooLarge, UnsupportedMediaType, StoreUnavailable."""
         try:
             if media_type == DICOM:
                 await self._single(request)
             else:
-                await self._multipart(request)
+                await self._multipart(request, parameters)
         except ClientDisconnect as error:
             raise BadRequest("The request body ended before it was complete.") from error
 
@@ -117,8 +120,7 @@ class _Reader:
             await self._write(chunk)
         await self._finish()
 
-    async def _multipart(self, request: Request) -> None:
-        _, parameters = parse_content_type(request.headers["content-type"])
+    async def _multipart(self, request: Request, parameters: dict[str, str]) -> None:
         boundary = boundary_of(parameters)
         if "start" in parameters:
             raise BadRequest("The start parameter in multipart/related request is not supported.")
@@ -156,6 +158,8 @@ class _Reader:
 def _require_dicom(content_type: str | None, default: str | None) -> None:
     """Raise UnsupportedMediaType unless a part is application/dicom; ``default`` stands in for the first part."""
     declared = content_type if content_type is not None else default
+    if declared == DICOM:
+        return
     try:
         media_type = parse_content_type(declared)[0] if declared is not None else ""
     except MalformedMediaType:
