@@ -31,5 +31,5 @@ if __name__ == "__main__":
     # Ctrl-C reaches the whole process group; the supervisor then ends this process in its turn.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Casting never delays a DICOM request (dicom-cast.md §2): it gets the processor time those leave.
-    os.nice(10)
+    os.nice(19)
     asyncio.run(run(published(), worker="--worker" in sys.argv[1:]))
