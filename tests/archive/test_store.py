@@ -16,7 +16,7 @@ from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
 from hounsfield.errors import StoreUnavailable
 from hounsfield.index import feed
-from hounsfield.index.partitions import DEFAULT_KEY
+from hounsfield.index.partitions import DEFAULT
 from hounsfield.storage.local import LocalStore
 from hounsfield.storage.object_store import Source
 from hounsfield.storage.spool import Spool, Upload
@@ -68,7 +68,7 @@ class Fragile:
 
     async def store(self, *datasets: Dataset) -> list[Outcome]:
         uploads = [await self.upload(ds) for ds in datasets]
-        return await store(self.archive, uploads, StoreRequest(DEFAULT_KEY, 2, None))
+        return await store(self.archive, uploads, StoreRequest(DEFAULT, 2, None))
 
     async def upload(self, ds: Dataset) -> Upload:
         upload = self.spool.receive()

@@ -16,6 +16,7 @@ from hounsfield.database import migrate
 from hounsfield.database.connect import open_database
 from hounsfield.errors import StoreUnavailable
 from hounsfield.index.instances import InstancePath
+from hounsfield.index.partitions import DEFAULT
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
 from hounsfield.operations.orphans import MAX_ORPHANS, sweep_orphans
 from hounsfield.operations.worker import BackgroundWorker
@@ -49,7 +50,7 @@ class Place:
             await upload.write(factories.instance(StudyInstanceUID=study))
             await upload.finish()
             uploads.append(upload)
-        outcomes = await store(self.archive, uploads, StoreRequest(1, 2, None))
+        outcomes = await store(self.archive, uploads, StoreRequest(DEFAULT, 2, None))
         assert all(outcome.path is not None for outcome in outcomes)
         return InstancePath(1, study)
 

@@ -24,7 +24,7 @@ from hounsfield.errors import StoreUnavailable
 from hounsfield.index import instances
 from hounsfield.index.fragments import pack
 from hounsfield.index.instances import InstancePath, NewInstance
-from hounsfield.index.partitions import DEFAULT_NAME
+from hounsfield.index.partitions import Partition
 from hounsfield.storage.layout import file_key
 from hounsfield.storage.object_store import Settle
 from hounsfield.storage.spool import Upload
@@ -52,7 +52,7 @@ class FailureReason(IntEnum):
 class StoreRequest:
     """What holds for every instance of one request. ``study_uid`` is the path's, None where it names no study."""
 
-    partition_key: int
+    partition: Partition
     api_version: int
     study_uid: str | None
 
@@ -163,14 +163,14 @@ def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[O
         outcome.failure = FailureReason.VALIDATION
         return outcome, None
     outcome.warning = verdict.warning_reason
-    path = _path(instance, request.partition_key)
+    path = _path(instance, request.partition.key)
     if instance.has_preamble:
         upload.zero_preamble()
     assert path.series_uid is not None and path.sop_uid is not None
     new = NewInstance(
         path=path,
         transfer_syntax=instance.transfer_syntax,
-        file_key=file_key(DEFAULT_NAME, path.study_uid, path.series_uid, path.sop_uid),
+        file_key=file_key(request.partition.name, path.study_uid, path.series_uid, path.sop_uid),
         file_size=upload.size,
         study=study_values(verdict.dataset),
         series=series_values(verdict.dataset),

@@ -1,6 +1,7 @@
 """The ASGI application of one API process, as the server loads it."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from hounsfield.web.cast import cast_check, cast_routes
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.openapi import openapi_route
+from hounsfield.web.partitions import Partitions
 
 THREAD_SWITCH_SECONDS = 0.001
 """How long a thread that comes back from the disk waits for the interpreter. Python's own 5 ms are longer than a sync:
@@ -58,6 +60,7 @@ def build(options: ProcessOptions) -> ASGIApp:
             license_name=settings.text("DicomServer:Swagger:License:Name"),
             license_url=settings.text("DicomServer:Swagger:License:Url"),
             server_uri=settings.text("DicomServer:Swagger:ServerUri"),
+            partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
         )
     ]
     routes += cast_routes(archive.database, latest, enabled=options.cast)
@@ -72,6 +75,14 @@ def build(options: ProcessOptions) -> ASGIApp:
             archive=archive,
             spool=spool,
             health=HealthChecks(checks),
+            partitions=Partitions(
+                archive.database,
+                enabled=settings.flag("DicomServer:Features:EnableDataPartitions"),
+                cache_size=settings.number("DicomServer:Services:DataPartition:MaxCacheSize"),
+                cache_time=timedelta(
+                    minutes=settings.number("DicomServer:Services:DataPartition:MaxCacheAbsoluteExpirationInMinutes")
+                ),
+            ),
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
             routes=routes,
             closing=(archive.files.close, archive.database.close),

@@ -17,7 +17,9 @@ import typer
 from hounsfield import settings as settings_table
 from hounsfield.cast.options import normalise_root
 from hounsfield.cli.process_options import ProcessOptions, database_url, publish
+from hounsfield.database.connect import open_database
 from hounsfield.errors import SettingsError
+from hounsfield.index.partitions import is_partitioned
 from hounsfield.settings import Settings
 from hounsfield.storage.urls import check_url
 
@@ -74,6 +76,7 @@ def serve(
     require_free_port(host, port)
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
+    refuse_lost_partitions(settings, data_dir)
     options = ProcessOptions(
         data_dir=str(data_dir.resolve()),
         host=host,
@@ -157,11 +160,6 @@ def refuse_unserved(settings: Settings) -> None:
             "DicomServer:Security:Enabled is set, but this release does not check tokens. "
             "Leave it off and keep the server on a loopback address, or behind a proxy that checks them."
         )
-    if settings.flag("DicomServer:Features:EnableDataPartitions"):
-        raise SettingsError(
-            "DicomServer:Features:EnableDataPartitions is set, but this release has the default partition only. "
-            "Leave it off, or run one server for each partition."
-        )
 
 
 def refuse_insecure(host: str, allowed: bool) -> None:
@@ -210,6 +208,25 @@ def migrate(settings: Settings, data_dir: Path) -> None:
     from hounsfield.database.migrate import ensure
 
     ensure(database_url(settings, data_dir))
+
+
+def refuse_lost_partitions(settings: Settings, data_dir: Path) -> None:
+    """Raise SettingsError if data partitions are off although there are some: their studies could not be reached."""
+    if settings.flag("DicomServer:Features:EnableDataPartitions"):
+        return
+
+    async def look() -> bool:
+        database = open_database(database_url(settings, data_dir))
+        try:
+            return await is_partitioned(database)
+        finally:
+            await database.close()
+
+    if asyncio.run(look()):
+        raise SettingsError(
+            "Data partitions feature cannot be disabled while existing data has already been partitioned. "
+            "Set DicomServer:Features:EnableDataPartitions to true."
+        )
 
 
 def _run(options: ProcessOptions, workers: int, *, background: bool, worker: bool) -> None:

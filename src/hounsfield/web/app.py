@@ -11,6 +11,7 @@ from hounsfield.storage.spool import Spool
 from hounsfield.web.change_feed import change_feed_routes
 from hounsfield.web.delete import delete_routes
 from hounsfield.web.health import HealthChecks, health_route
+from hounsfield.web.partitions import Partitions, partition_routes
 from hounsfield.web.retrieve import retrieve_routes
 from hounsfield.web.search import search_routes
 from hounsfield.web.statistics import statistics_route
@@ -26,6 +27,7 @@ class Parts:
     archive: Archive
     spool: Spool
     health: HealthChecks
+    partitions: Partitions
     max_part_bytes: int
     routes: Sequence[Route] = ()
     closing: Sequence[Callable[[], Awaitable[None]]] = field(default=())
@@ -44,7 +46,9 @@ class Application:
                 *retrieve_routes(archive),
                 *delete_routes(archive),
                 *change_feed_routes(archive.database),
-            ]
+                *partition_routes(archive.database, parts.partitions),
+            ],
+            parts.partitions,
         )
         self._routes = _by_first_segment(
             [health_route(parts.health), statistics_route(archive.database), *parts.routes]

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
 from hounsfield.index import feed
+from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.versions import api_version
 
 MAX_OFFSET = 2**63 - 1
@@ -29,7 +29,7 @@ _ISO = re.compile(
 )
 
 
-def change_feed_routes(database: Database) -> list[Route]:
+def change_feed_routes(database: Database) -> list[ApiRoute]:
     """The two routes; v1 pages by sequence, v2 by time."""
 
     async def page(request: Request) -> Response:
@@ -53,8 +53,8 @@ def change_feed_routes(database: Database) -> list[Route]:
         return Response(status_code=204) if newest is None else _json(_entry(newest))
 
     return [
-        Route("/changefeed", page, methods=["GET"], name="change feed"),
-        Route("/changefeed/latest", latest, methods=["GET"], name="change feed latest"),
+        ApiRoute("/changefeed", page, "GET", "change feed", partitioned=False),
+        ApiRoute("/changefeed/latest", latest, "GET", "change feed latest", partitioned=False),
     ]
 
 

@@ -2,14 +2,14 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import delete
+from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.uids import instance_path
 
 
-def delete_routes(archive: Archive) -> list[Route]:
+def delete_routes(archive: Archive) -> list[ApiRoute]:
     """The three DELETE routes."""
 
     async def handle(request: Request) -> Response:
@@ -21,4 +21,4 @@ def delete_routes(archive: Archive) -> list[Route]:
         "/studies/{study}/series/{series}",
         "/studies/{study}/series/{series}/instances/{instance}",
     )
-    return [Route(path, handle, methods=["DELETE"], name=f"delete {path}") for path in paths]
+    return [ApiRoute(path, handle, "DELETE", f"delete {path}") for path in paths]

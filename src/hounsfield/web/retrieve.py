@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hounsfield.archive import frames, retrieve
@@ -17,6 +16,7 @@ from hounsfield.index import metadata
 from hounsfield.index.instances import InstancePath, Level
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web import negotiation
+from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.file_response import BytesResponse, LocalFileResponse
 from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
 from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
@@ -34,7 +34,7 @@ _FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
 _LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
 
 
-def retrieve_routes(archive: Archive) -> list[Route]:
+def retrieve_routes(archive: Archive) -> list[ApiRoute]:
     """Routes of files, frames and metadata at every level."""
 
     async def files(request: Request) -> ASGIApp:
@@ -48,9 +48,9 @@ def retrieve_routes(archive: Archive) -> list[Route]:
 
     levels = (_STUDY, _SERIES, _INSTANCE)
     return [
-        *(Route(path, files, methods=["GET"], name=f"retrieve {path}") for path in levels),
-        *(Route(f"{path}/metadata", metadata_of, methods=["GET"], name=f"metadata {path}") for path in levels),
-        Route(f"{_INSTANCE}/frames/{{frames}}", frame_list, methods=["GET"], name="frames"),
+        *(ApiRoute(path, files, "GET", f"retrieve {path}") for path in levels),
+        *(ApiRoute(f"{path}/metadata", metadata_of, "GET", f"metadata {path}") for path in levels),
+        ApiRoute(f"{_INSTANCE}/frames/{{frames}}", frame_list, "GET", "frames"),
     ]
 
 

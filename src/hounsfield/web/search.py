@@ -6,7 +6,6 @@ from collections.abc import Callable
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.search import SearchRequest, find
@@ -14,8 +13,8 @@ from hounsfield.dicom import dates, dictionary, person_name, uid
 from hounsfield.errors import BadRequest
 from hounsfield.index.attributes import BY_TAG, Attribute, Matching
 from hounsfield.index.instances import Level
-from hounsfield.index.partitions import DEFAULT_KEY
 from hounsfield.index.search import Condition, DateBetween, Equal, NameLike
+from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.negotiation import DICOM_JSON, require_dicom_json
 from hounsfield.web.uids import uid_parameter
 from hounsfield.web.versions import api_version
@@ -27,14 +26,14 @@ MAX_OFFSET = 2**63 - 1
 _HEX = re.compile(r"[0-9A-Fa-f]{8}")
 
 
-def search_routes(archive: Archive) -> list[Route]:
+def search_routes(archive: Archive) -> list[ApiRoute]:
     """Routes of all studies, series and instances, and of those below a study or series."""
 
-    def route(path: str, level: Level) -> Route:
+    def route(path: str, level: Level) -> ApiRoute:
         async def handle(request: Request) -> Response:
             return await _search(archive, request, level)
 
-        return Route(path, handle, methods=["GET"], name=f"search {path}")
+        return ApiRoute(path, handle, "GET", f"search {path}")
 
     return [
         route("/studies", Level.STUDY),
@@ -85,7 +84,7 @@ def parse(request: Request, level: Level) -> SearchRequest:
     return SearchRequest(
         level=level,
         api_version=api_version(request).major,
-        partition_key=DEFAULT_KEY,
+        partition_key=partition_of(request).key,
         study_uid=study,
         series_uid=series,
         conditions=tuple(_condition(attribute, value, fuzzy) for attribute, value in filters.values()),

@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.store import Outcome, StoreRequest, store
-from hounsfield.errors import BadRequest, HounsfieldError, PayloadTooLarge, UnsupportedMediaType
-from hounsfield.index.partitions import DEFAULT_KEY
+from hounsfield.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 from hounsfield.storage.spool import Spool, Upload
+from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type
 from hounsfield.web.multipart import MultipartReader, PartData, PartEnd, PartStart
 from hounsfield.web.negotiation import DICOM, DICOM_JSON, require_dicom_json
@@ -22,24 +21,14 @@ from hounsfield.web.versions import api_version, service_root
 
 MAX_BODY_BYTES = 2_147_483_647
 """Overall limit of a request body (server.md §14)."""
-DRAINED_BYTES = 16 * 1024 * 1024
-"""How much of a refused request is read and thrown away; beyond it the connection is closed."""
 MULTIPLE_VALUES = "One or more indexed Dicom tag(s) have multiple values, only first value is indexed."
 
 
-def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Route]:
+def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[ApiRoute]:
     """The two routes; ``max_part_bytes`` is the limit of one DICOM file."""
 
     async def handle(request: Request) -> Response:
-        try:
-            return await receive(request)
-        except HounsfieldError:
-            await _drain(request)
-            raise
-
-    async def receive(request: Request) -> Response:
         content_type = _content_type(request)
-        require_dicom_json(request.headers.getlist("accept"))
         study = uid_parameter(request, "study")
         if content_type is None:
             raise UnsupportedMediaType("The specified content type '' is not supported.")
@@ -48,29 +37,21 @@ def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Ro
             await reader.read(request, *content_type)
             if not reader.uploads:
                 return Response(status_code=204)
-            asked = StoreRequest(DEFAULT_KEY, api_version(request).major, study)
+            asked = StoreRequest(partition_of(request), api_version(request).major, study)
             outcomes = await store(archive, reader.uploads, asked)
         finally:
             reader.discard()
         return _answer(request, asked, outcomes)
 
     return [
-        Route("/studies", handle, methods=["POST"], name="store"),
-        Route("/studies/{study}", handle, methods=["POST"], name="store in study"),
+        ApiRoute("/studies", handle, "POST", "store", creates_partition=True, check=_check),
+        ApiRoute("/studies/{study}", handle, "POST", "store in study", creates_partition=True, check=_check),
     ]
 
 
-async def _drain(request: Request) -> None:
-    """Read what a refused request still sends: a client that listens only afterwards would see a broken connection."""
-    if "expect" in request.headers:
-        return  # this one waits for leave to send
-    left = DRAINED_BYTES
-    # RuntimeError: the body had been read to its end.
-    with suppress(ClientDisconnect, RuntimeError):
-        async for chunk in request.stream():
-            left -= len(chunk)
-            if left < 0:
-                return
+def _check(request: Request) -> None:
+    _content_type(request)
+    require_dicom_json(request.headers.getlist("accept"))
 
 
 def _content_type(request: Request) -> tuple[str, dict[str, str]] | None:

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from hounsfield.dicom import uid
 from hounsfield.errors import BadRequest
 from hounsfield.index.instances import InstancePath
-from hounsfield.index.partitions import DEFAULT_KEY
+from hounsfield.web.api_route import partition_of
 
 _NAMES = {"study": "StudyInstanceUid", "series": "SeriesInstanceUid", "instance": "SopInstanceUid"}
 
@@ -30,4 +30,5 @@ def instance_path(request: Request) -> InstancePath:
     """The study, series or instance the path names. Raises BadRequest."""
     study = uid_parameter(request, "study")
     assert study is not None
-    return InstancePath(DEFAULT_KEY, study, uid_parameter(request, "series"), uid_parameter(request, "instance"))
+    series, instance = uid_parameter(request, "series"), uid_parameter(request, "instance")
+    return InstancePath(partition_of(request).key, study, series, instance)

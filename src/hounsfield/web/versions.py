@@ -4,18 +4,25 @@ A supported version is stripped from the path and kept for the handlers; the rou
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import URL
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hounsfield.errors import HounsfieldError
+from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.errors import render
+from hounsfield.web.partitions import Partitions
 
 SUPPORTED = "1.0-prerelease, 1, 2"
+
+DRAINED_BYTES = 16 * 1024 * 1024
+"""How much of a refused request is read and thrown away; beyond it the connection is closed."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 _ANNOUNCEMENT: Headers = [(b"api-supported-versions", SUPPORTED.encode())]
@@ -49,21 +56,26 @@ def api_version(request: Request) -> ApiVersion:
 
 
 def service_root(request: Request) -> str:
-    """Absolute URL of the service with the version as the request spelled it, without a trailing slash."""
+    """Absolute URL of the service with version and partition as the request has them, without a trailing slash."""
     # Not request.url: taking a whole URL apart costs as much as reading a small instance.
     host = request.headers.get("host")
     root = f"{request.scope['scheme']}://{host}" if host else str(request.base_url).rstrip("/")
-    return f"{root}/{api_version(request).segment}"
+    partition = request.scope["hounsfield.partition_name"]
+    below = "" if partition is None else f"/partitions/{partition}"
+    return f"{root}/{api_version(request).segment}{below}"
 
 
 class VersionedRoutes:
-    """ASGI application that answers ``/{version}/…``; anything it does not know is 404 with an empty body."""
+    """ASGI application that answers ``/{version}/…`` and ``/{version}/partitions/{name}/…``.
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    Anything it does not know is 404 with an empty body.
+    """
+
+    def __init__(self, routes: Sequence[ApiRoute], partitions: Partitions) -> None:
         # Matching is one regular expression a route, so only those with as many path segments are tried.
-        self._routes: dict[int, list[tuple[Route, ASGIApp]]] = {}
+        self._routes: dict[int, list[tuple[ApiRoute, ASGIApp]]] = {}
         for route in routes:
-            self._routes.setdefault(route.path.count("/"), []).append((route, _application(route.endpoint)))
+            self._routes.setdefault(route.path.count("/"), []).append((route, _application(route, partitions)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         segment, slash, rest = scope["path"].lstrip("/").partition("/")
@@ -71,9 +83,12 @@ class VersionedRoutes:
         if version is None:
             await Response(status_code=404)(scope, receive, send)
             return
-        inner = {**scope, "path": f"/{rest}"}
+        partition, path = _split_partition(rest)
+        inner = {**scope, "path": path, "hounsfield.partition_name": partition}
         methods: set[str] = set()
-        for route, application in self._routes.get(inner["path"].count("/"), ()):
+        for route, application in self._routes.get(path.count("/"), ()):
+            if partition is not None and not route.partitioned:
+                continue
             match, child = route.matches(inner)
             if match is Match.FULL and version in _KNOWN:
                 inner.update(child)
@@ -94,13 +109,46 @@ def _refusal(scope: Scope, version: tuple[int, int, str], segment: str, methods:
     return Response(status_code=405, headers={"Allow": ", ".join(sorted(methods))})
 
 
-def _application(handle: Callable[[Request], Awaitable[ASGIApp]]) -> ASGIApp:
+def _split_partition(rest: str) -> tuple[str | None, str]:
+    """The partition a path names, if it does, and the path below it."""
+    if rest.startswith("partitions/"):
+        name, slash, below = rest.removeprefix("partitions/").partition("/")
+        if slash:
+            return name, f"/{below}"
+    return None, f"/{rest}"
+
+
+def _application(route: ApiRoute, partitions: Partitions) -> ASGIApp:
     # Starlette's own wrapping is for exception handlers, which answer() makes superfluous.
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await handle(Request(scope, receive, send))
+        request = Request(scope, receive, send)
+        try:
+            if route.check is not None:
+                route.check(request)
+            if route.partitioned:
+                scope["hounsfield.partition"] = await partitions.resolve(
+                    scope["hounsfield.partition_name"], create=route.creates_partition
+                )
+            response = await route.handle_request(request)
+        except HounsfieldError:
+            await drain(request)
+            raise
         await response(scope, receive, send)
 
     return run
+
+
+async def drain(request: Request) -> None:
+    """Read what a refused request still sends: a client that listens only afterwards would see a broken connection."""
+    if request.method in ("GET", "HEAD", "DELETE") or "expect" in request.headers:
+        return  # no body to speak of, or the client waits for leave to send it
+    left = DRAINED_BYTES
+    # RuntimeError: the body had been read to its end.
+    with suppress(ClientDisconnect, RuntimeError):
+        async for chunk in request.stream():
+            left -= len(chunk)
+            if left < 0:
+                return
 
 
 async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send, headers: Headers = ()) -> None:

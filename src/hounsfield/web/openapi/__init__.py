@@ -11,8 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hounsfield.web.openapi.paths import HEADERS, PARAMETERS, TAGS, unversioned_paths, versioned_paths
-from hounsfield.web.openapi.schemas import SCHEMAS, Json
+from hounsfield.web.openapi.paths import (
+    HEADERS,
+    PARAMETERS,
+    PARTITION_PARAMETERS,
+    PARTITION_TAGS,
+    TAGS,
+    partitioned_paths,
+    unversioned_paths,
+    versioned_paths,
+)
+from hounsfield.web.openapi.schemas import PARTITION_SCHEMAS, SCHEMAS, Json
 from hounsfield.web.openapi.yaml import to_yaml
 
 __all__ = ["VERSIONS", "document", "openapi_route", "to_yaml"]
@@ -21,14 +30,23 @@ VERSIONS: Mapping[str, str] = {"v1-prerelease": "1.0-prerelease", "v1": "1", "v2
 """``info.version`` of each document, by its name, which is also the version segment of its paths."""
 
 
-def openapi_route(*, title: str, license_name: str, license_url: str, server_uri: str) -> Route:
+def openapi_route(
+    *, title: str, license_name: str, license_url: str, server_uri: str, partitioned: bool = False
+) -> Route:
     """``GET /{document}/api.json`` and ``api.yaml``; another document or extension is 404."""
 
     async def handle(request: Request) -> Response:
         name, form = request.path_params["document"], request.path_params["form"]
         if name not in VERSIONS or form not in ("json", "yaml"):
             return Response(status_code=404)
-        content = document(name, title=title, license_name=license_name, license_url=license_url, server_uri=server_uri)
+        content = document(
+            name,
+            title=title,
+            license_name=license_name,
+            license_url=license_url,
+            server_uri=server_uri,
+            partitioned=partitioned,
+        )
         if form == "json":
             return Response(msgspec.json.encode(content), headers={"content-type": "application/json; charset=utf-8"})
         return Response(to_yaml(content), headers={"content-type": "text/yaml; charset=utf-8"})
@@ -36,18 +54,27 @@ def openapi_route(*, title: str, license_name: str, license_url: str, server_uri
     return Route("/{document}/api.{form}", handle, methods=["GET"], name="OpenAPI")
 
 
-def document(doc: str, *, title: str, license_name: str, license_url: str, server_uri: str) -> Json:
-    """The document of that name, one of VERSIONS. Empty licence and server values are left out."""
+def document(
+    doc: str, *, title: str, license_name: str, license_url: str, server_uri: str, partitioned: bool = False
+) -> Json:
+    """The document of that name, one of VERSIONS. Empty licence and server values are left out.
+
+    ``partitioned``: of a server with data partitions.
+    """
     info: Json = {"title": title, "version": VERSIONS[doc]}
     if license_name:
         info["license"] = {"name": license_name} | ({"url": license_url} if license_url else {})
     major = 2 if doc == "v2" else 1
-    versioned = {f"/{doc}{path}": item for path, item in versioned_paths(major).items()}
+    paths = partitioned_paths(major) if partitioned else versioned_paths(major)
+    versioned = {f"/{doc}{path}": item for path, item in paths.items()}
+    tags = TAGS | PARTITION_TAGS if partitioned else TAGS
+    parameters = PARAMETERS | PARTITION_PARAMETERS if partitioned else PARAMETERS
+    schemas = SCHEMAS | PARTITION_SCHEMAS if partitioned else SCHEMAS
     return {
         "openapi": "3.0.1",
         "info": info,
         **({"servers": [{"url": server_uri}]} if server_uri else {}),
-        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
+        "tags": [{"name": name, "description": description} for name, description in tags.items()],
         "paths": {**versioned, **unversioned_paths()},
-        "components": {"schemas": SCHEMAS, "parameters": PARAMETERS, "headers": HEADERS},
+        "components": {"schemas": schemas, "parameters": parameters, "headers": HEADERS},
     }

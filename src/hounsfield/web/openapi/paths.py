@@ -20,6 +20,9 @@ _INSTANCE = _SERIES + "/instances/{sopInstanceUid}"
 
 _BINARY = {"type": "string", "format": "binary"}
 
+PARTITION_TAGS = {"Partitions": "Separate sets of studies on one server."}
+"""Further tags of a server with data partitions."""
+
 TAGS = {
     "Store": "STOW-RS: instances into the archive.",
     "Query": "QIDO-RS: searches.",
@@ -146,6 +149,35 @@ def _operation(tag: str, operation_id: str, summary: str, responses: Json, **mor
         status: {**answer, "headers": {**answer.get("headers", {}), **versions}} for status, answer in responses.items()
     }
     return {"tags": [tag], "operationId": operation_id, "summary": summary, **more, "responses": announced}
+
+
+PARTITION_PARAMETERS: Json = {
+    "partitionName": {
+        "name": "partitionName",
+        "in": "path",
+        "required": True,
+        "description": "Data partition. Storing to one that does not exist makes it.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+}
+"""Further parameters of a server with data partitions."""
+
+
+def partitioned_paths(major: int) -> Json:
+    """What versioned_paths becomes where data partitions are on (server.md §4)."""
+    paths: Json = {}
+    for path, item in versioned_paths(major).items():
+        if path.startswith("/changefeed"):
+            paths[path] = item
+        else:
+            parameters = [_parameter("partitionName"), *item.get("parameters", ())]
+            paths[f"/partitions/{{partitionName}}{path}"] = item | {"parameters": parameters}
+    content = _json(JSON, array("Partition", "Oldest first."), [schemas.PARTITION])
+    responses = {"200": _response("All of them.", content), **_UNAVAILABLE}
+    paths["/partitions"] = {
+        "get": _operation("Partitions", "GetPartitions", "List the data partitions", responses),
+    }
+    return paths
 
 
 def versioned_paths(major: int) -> Json:

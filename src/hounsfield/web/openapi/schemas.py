@@ -279,3 +279,21 @@ def store_response(major: int, *, stored: bool, failed: bool) -> Json:
             success["00741048"] = {"vr": "SQ"}
         body["00081199"] = {"vr": "SQ", "Value": [success]}
     return body
+
+PARTITION_SCHEMAS: Json = {
+    "Partition": _object(
+        "A data partition.",
+        {
+            "partitionKey": _integer("Its number.", minimum=1),
+            "partitionName": _string("Its name."),
+            "createdDate": _string("When it was made, in UTC.", format="date-time"),
+        },
+    ),
+}
+"""Further schemas of a server with data partitions."""
+
+PARTITION: Json = {
+    "partitionKey": 1,
+    "partitionName": "Microsoft.Default",
+    "createdDate": "2026-01-31T08:00:00+00:00",
+}

@@ -1,5 +1,7 @@
 """The first schema."""
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -363,5 +365,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["instance_id"], ["instance.id"], name=op.f("fk_instance_content_instance_id")),
         sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_instance_content")),
     )
-    op.execute("INSERT INTO data_partition (name, created) VALUES ('Microsoft.Default', 0)")
+    op.execute(f"INSERT INTO data_partition (name, created) VALUES ('Microsoft.Default', {time.time_ns() // 1000})")
     op.execute("INSERT INTO feed_head (id, sequence, timestamp) VALUES (1, 0, 0)")
