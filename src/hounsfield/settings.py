@@ -56,6 +56,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("DicomServer:Swagger:ServerUri", str, "", "Server address in the OpenAPI documents."),
     Setting("DicomServer:Swagger:License:Name", str, "MIT License", "Licence name in the OpenAPI documents."),
     Setting("DicomServer:Swagger:License:Url", str, "", "Licence address in the OpenAPI documents."),
+    Setting("DicomServer:Cors:Origins", list, [], "Origins of web pages that may read answers; * alone for every origin."),
+    Setting("DicomServer:Cors:Methods", list, [], "Methods such pages may use; * alone for every method."),
+    Setting("DicomServer:Cors:Headers", list, [], "Request headers such pages may send; * alone for every header."),
+    Setting("DicomServer:Cors:MaxAge", int, None, "Seconds a browser may remember what such pages may do."),
+    Setting("DicomServer:Cors:AllowCredentials", bool, False, "Whether such pages may send cookies and the like."),
+    Setting("AllowedHosts", str, "*", "Hosts of this server, separated by semicolons: name, *.example.com, or *."),
     Setting("HealthCheckPublisher:ExcludedHealthCheckNames", str, "", "Health checks left out, separated by commas."),
     Setting("Logging:LogLevel:Default", str, "Warning", "Trace, Debug, Information, Warning, Error, Critical or None."),
     Setting("Fhir:Endpoint", str, "", "FHIR R4 server cast writes to; empty means the embedded store at /fhir."),
@@ -87,14 +93,28 @@ _BY_KEY = {row.key.lower(): row for row in TABLE}
 SECRETS = frozenset({"objectstore:secretaccesskey", "blobstore:connectionstring", "database:url"})
 """Keys whose values are never printed."""
 
+DEFAULT = "default"
+FILE = "file"
+ENVIRONMENT = "environment"
+COMMAND_LINE = "command line"
+
 _TIME = re.compile(r"(?:(\d{1,8})\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
 
 
 class Settings:
     """The effective settings. ``settings["DicomServer:Security:Enabled"]``-style access with typed getters."""
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
+    def __init__(self, values: Mapping[str, Value], origins: Mapping[str, str] | None = None) -> None:
         self._values = values
+        self._origins = origins or {}
+
+    def origin(self, key: str) -> str:
+        """Where the value of a setting comes from: DEFAULT, FILE, ENVIRONMENT or COMMAND_LINE."""
+        return self._origins.get(key.lower(), DEFAULT)
+
+    def value(self, key: str) -> Value:
+        """A setting as it is; None where there is neither a value nor a default."""
+        return self._values[key.lower()]
 
     def text(self, key: str) -> str:
         """A string setting, stripped; empty where it is not set."""
@@ -110,6 +130,11 @@ class Settings:
         value = self._values[key.lower()]
         assert isinstance(value, int)
         return value
+
+    def optional_number(self, key: str) -> int | None:
+        """An integer setting that may be left out."""
+        value = self._values[key.lower()]
+        return value if isinstance(value, int) else None
 
     def duration(self, key: str, default: timedelta | None = None) -> timedelta:
         """A time setting; ``default`` stands in where the table has none."""
@@ -144,34 +169,61 @@ def load(
     key, never the value.
     """
     raw: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+
+    def take(given: Mapping[str, Any], source: str) -> None:
+        raw.update(given)
+        sources.update(dict.fromkeys(given, source))
+
     if file is not None:
-        raw.update(_from_file(file))
-    found = os.environ if environment is None else environment
-    raw.update(
-        (key.replace("__", ":").lower(), value)
-        for key, value in found.items()
-        if key.replace("__", ":").split(":")[0].lower() in SECTIONS and "__" in key
-    )
-    raw.update((key.lower(), value) for key, value in (overrides or {}).items())
+        take(_from_file(file), FILE)
+    take(_from_variables(os.environ if environment is None else environment), ENVIRONMENT)
+    take({key.lower(): value for key, value in (overrides or {}).items()}, COMMAND_LINE)
     values: dict[str, Value] = {row.key.lower(): row.default for row in TABLE}
+    origins: dict[str, str] = {}
     lists: dict[str, dict[int, str]] = {}
     warnings = []
     for key, value in raw.items():
         parent, _, index = key.rpartition(":")
         if index.isdigit() and parent in _BY_KEY:
             lists.setdefault(parent, {})[int(index)] = str(value)
+            origins[parent] = sources[key]
         elif key in _BY_KEY:
             values[key] = _parse(_BY_KEY[key], value)
+            origins[key] = sources[key]
         elif key.split(":")[0] in SECTIONS and not key.startswith(IGNORED):
             warnings.append(f"Unknown setting {key}.")
     for key, items in lists.items():
         values[key] = [items[index] for index in sorted(items)]
-    return Settings(values), warnings
+    return Settings(values, origins), warnings
 
 
 def from_environment(text: str) -> Settings:
     """The settings :meth:`Settings.to_environment` printed."""
     return load(environment={}, overrides=_flat(msgspec.json.decode(text)))[0]
+
+
+def shown(row: Setting, settings: Settings) -> str:
+    """The value of a setting for people; that of a secret is not told."""
+    value = settings.value(row.key)
+    if value is None or value == "" or value == []:
+        return ""
+    if row.key.lower() in SECRETS:
+        return "(set, not shown)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(value)
+    return str(_print(value))
+
+
+def _from_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for name, value in variables.items():
+        key = name.replace("__", ":").lower()
+        if key in _BY_KEY or ("__" in name and key.split(":")[0] in SECTIONS):
+            found[key] = value
+    return found
 
 
 def _from_file(file: Path) -> dict[str, Any]:

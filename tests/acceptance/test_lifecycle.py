@@ -105,6 +105,7 @@ def test_settings_and_folders_that_cannot_be_used(tmp_path: Path) -> None:
         ("DicomServer__Features__EnableFullDicomItemValidation", "perhaps"),
         ("DicomServer__Services__DeletedInstanceCleanup__DeleteDelay", "soon"),
         ("Database__Url", "mysql://root:geheim@localhost/x"),
+        ("DicomServer__Cors__MaxAge", "an hour"),
         ("ObjectStore__Url", "ftp://root:geheim@localhost/x"),
         ("ObjectStore__Url", "s3:///prefix"),
         ("ObjectStore__Url", "file://server/share"),

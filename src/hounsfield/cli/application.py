@@ -13,8 +13,11 @@ from hounsfield.errors import HounsfieldError
 from hounsfield.fhir.store import FhirStore
 from hounsfield.index import feed
 from hounsfield.storage.spool import Spool
+from hounsfield.settings import Settings
+from hounsfield.web import hosts
 from hounsfield.web.app import Application, Parts
 from hounsfield.web.cast import cast_check, cast_routes
+from hounsfield.web.cors import CorsPolicy
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.openapi import openapi_route
@@ -83,8 +86,31 @@ def build(options: ProcessOptions) -> ASGIApp:
                     minutes=settings.number("DicomServer:Services:DataPartition:MaxCacheAbsoluteExpirationInMinutes")
                 ),
             ),
+            cors=cors_policy(settings),
+            allowed_hosts=allowed_hosts(settings),
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
             routes=routes,
             closing=(archive.files.close, archive.database.close),
         )
     )
+
+
+def cors_policy(settings: Settings) -> CorsPolicy | None:
+    """``DicomServer:Cors``; None where no origin is allowed."""
+    section = "DicomServer:Cors"
+    origins = settings.strings(f"{section}:Origins")
+    if not origins:
+        return None
+    return CorsPolicy(
+        origins,
+        settings.strings(f"{section}:Methods"),
+        settings.strings(f"{section}:Headers"),
+        settings.optional_number(f"{section}:MaxAge"),
+        settings.flag(f"{section}:AllowCredentials"),
+    )
+
+
+def allowed_hosts(settings: Settings) -> list[str] | None:
+    """``AllowedHosts``; None for every host."""
+    names = [name.strip() for name in settings.text("AllowedHosts").split(";") if name.strip()]
+    return None if not names or hosts.ANY in names else names

@@ -73,6 +73,7 @@ def serve(
     refuse_unserved(settings)
     refuse_insecure(host, allow_insecure)
     check_url(settings.text("ObjectStore:Url"))
+    refuse_credentials_of_anybody(settings)
     require_free_port(host, port)
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
@@ -159,6 +160,14 @@ def refuse_unserved(settings: Settings) -> None:
         raise SettingsError(
             "DicomServer:Security:Enabled is set, but this release does not check tokens. "
             "Leave it off and keep the server on a loopback address, or behind a proxy that checks them."
+        )
+
+
+def refuse_credentials_of_anybody(settings: Settings) -> None:
+    """Raise SettingsError for cross-origin rules that no browser follows."""
+    if settings.flag("DicomServer:Cors:AllowCredentials") and settings.strings("DicomServer:Cors:Origins") == ["*"]:
+        raise SettingsError(
+            "DicomServer:Cors:AllowCredentials cannot be true while Origins is *: browsers refuse it. Name the origins."
         )
 
 

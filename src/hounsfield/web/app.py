@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hounsfield.archive.archive import Archive
 from hounsfield.storage.spool import Spool
 from hounsfield.web.change_feed import change_feed_routes
+from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
 from hounsfield.web.health import HealthChecks, health_route
+from hounsfield.web.hosts import AllowedHosts
 from hounsfield.web.partitions import Partitions, partition_routes
 from hounsfield.web.retrieve import retrieve_routes
 from hounsfield.web.search import search_routes
@@ -30,6 +32,9 @@ class Parts:
     partitions: Partitions
     max_part_bytes: int
     routes: Sequence[Route] = ()
+    cors: CorsPolicy | None = None
+    allowed_hosts: Sequence[str] | None = None
+    """None for every host."""
     closing: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     """Called in order when the server stops."""
 
@@ -54,7 +59,12 @@ class Application:
             [health_route(parts.health), statistics_route(archive.database), *parts.routes]
         )
         self._closing = parts.closing
-        self._surface = Surface(self._dispatch)
+        app: ASGIApp = self._dispatch
+        if parts.cors is not None:
+            app = Cors(app, parts.cors)
+        if parts.allowed_hosts is not None:
+            app = AllowedHosts(app, parts.allowed_hosts)
+        self._surface = Surface(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

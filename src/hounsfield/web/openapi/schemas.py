@@ -280,6 +280,7 @@ def store_response(major: int, *, stored: bool, failed: bool) -> Json:
         body["00081199"] = {"vr": "SQ", "Value": [success]}
     return body
 
+
 PARTITION_SCHEMAS: Json = {
     "Partition": _object(
         "A data partition.",
