@@ -12,8 +12,8 @@ from hounsfield.cli.process_options import ProcessOptions, published
 from hounsfield.errors import HounsfieldError
 from hounsfield.fhir.store import FhirStore
 from hounsfield.index import feed
-from hounsfield.storage.spool import Spool
 from hounsfield.settings import Settings
+from hounsfield.storage.spool import Spool
 from hounsfield.web import hosts
 from hounsfield.web.app import Application, Parts
 from hounsfield.web.cast import cast_check, cast_routes

@@ -1,7 +1,6 @@
 """STOW-RS: POST studies and studies/{study} (store.md §§1, 5)."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
