@@ -31,7 +31,7 @@ def value(settings: Settings, row: Setting) -> Any:
     if row.type is bool:
         return settings.flag(row.key)
     if row.type is int:
-        return settings.number(row.key)
+        return settings.optional_number(row.key) if row.default is None else settings.number(row.key)
     if row.type is list:
         return settings.strings(row.key)
     return settings.duration(row.key, timedelta(seconds=1))
@@ -50,7 +50,8 @@ def test_defaults() -> None:
     settings, warnings = load(environment={})
     assert warnings == []
     for row in TABLE:
-        assert value(settings, row) == (timedelta(seconds=1) if row.default is None else row.default)
+        absent = timedelta(seconds=1) if row.type is timedelta else None
+        assert value(settings, row) == (absent if row.default is None else row.default)
 
 
 def test_later_sources_win(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hounsfield.web.retrieve import retrieve_routes
 from hounsfield.web.search import search_routes
 from hounsfield.web.store import store_routes
 
-INFO = {
+INFO: dict[str, Any] = {
     "title": "Archive of tests",
     "license_name": "MIT License",
     "license_url": "https://example.com/licence",
