@@ -16,8 +16,8 @@ from hounsfield.errors import BadRequest
 
 MAX_HEADER_BYTES: Final = 16 * 1024
 """Default for the headers of one part; real ones take about 100 bytes."""
-MAX_PARTS: Final = 1_000_000
-"""Default; each part costs the receiver work even when it is empty."""
+MAX_PARTS: Final = 50_000
+"""Default; each part costs the receiver a kilobyte even when it is empty, until the whole request has been read."""
 MAX_PADDING: Final = 128
 """Blanks allowed between a boundary and its CRLF; bounds what has to be kept between two chunks."""
 
