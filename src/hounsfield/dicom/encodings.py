@@ -4,7 +4,6 @@ For each way there is a table from the header bytes before the length to an `Ent
 memory of short elements already turned into DICOM JSON: the instances of a series repeat most of their elements.
 """
 
-import re
 from enum import IntEnum
 from struct import Struct
 from typing import TypeVar
@@ -127,7 +126,7 @@ class Encoding:
             row = attribute(tag)
             vr = row.vr[:2] if row else "UN"
             return self._entry(tag, vr, 12 if vr in _LONG_HEADER else 8, Kind.UNTYPED)
-        if not re.fullmatch(b"[A-Z]{2}", letters):
+        if not (letters.isalpha() and letters.isupper()):
             return Entry(Kind.IMPLICIT, tag, "", 8)
         vr = letters.decode()
         if vr not in VRS:  # a VR newer than this server has a 12-byte header (PS3.5 §7.1.2 note)

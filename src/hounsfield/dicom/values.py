@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import isfinite
 from struct import Struct, unpack
 from typing import Any, NamedTuple
@@ -42,6 +43,9 @@ class Flaw(NamedTuple):
     strict: str | None
 
 
+_UNKNOWN = 0x00090001
+"""A tag that no dictionary has."""
+
 Maker = Callable[[bytes, tuple[str, ...]], tuple[Element, Flaw | None]]
 """(value field, codecs of the character set) → element, flaw."""
 
@@ -53,6 +57,18 @@ def no_value(raw: bytes, encodings: tuple[str, ...]) -> tuple[Element, Flaw | No
 
 def maker(tag: int, vr: str, endian: str) -> Maker:
     """The function that reads values of this attribute and VR (none of BULK_VRS, not SQ)."""
+    if attribute(tag) is None:
+        return _unknown_maker(vr, endian)
+    return _maker(tag, vr, endian)
+
+
+@lru_cache(maxsize=128)
+def _unknown_maker(vr: str, endian: str) -> Maker:
+    # One for all attributes without rules of their own: a hostile file has a million different ones.
+    return _maker(_UNKNOWN, vr, endian)
+
+
+def _maker(tag: int, vr: str, endian: str) -> Maker:
     if vr in NUMBER_CODES:
         return _number_maker(tag, vr, endian)
     if vr == "AT":
