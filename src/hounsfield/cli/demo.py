@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hounsfield.cli.serve import require_free_port
 from hounsfield.errors import HounsfieldError
 
 START_SECONDS = 60
@@ -32,6 +33,8 @@ def demo(
 
     Ctrl-C stops it; running it again continues with the same data.
     """
+    # Here too, as another server on the port would answer the questions below, and get the samples.
+    require_free_port("127.0.0.1", port)
     console = Console(highlight=False, soft_wrap=True)
     root = f"http://127.0.0.1:{port}"
     console.print(f"Starting Hounsfield on {root}, data in {data_dir.resolve()} …")
