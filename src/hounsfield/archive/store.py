@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
+from hounsfield import faults
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.index_values import series_values, study_values
 from hounsfield.database.engine import Transaction
@@ -85,6 +86,7 @@ async def store(archive: Archive, uploads: Sequence[Upload], request: StoreReque
 
     Raises StoreUnavailable when the database or the object store failed and nothing at all was stored.
     """
+    faults.point("store: received")
     outcomes: list[Outcome] = []
     unavailable: StoreUnavailable | None = None
     try:
@@ -95,6 +97,7 @@ async def store(archive: Archive, uploads: Sequence[Upload], request: StoreReque
     finally:
         for upload in uploads:
             upload.discard()
+    faults.point("store: done")
     if unavailable is not None and all(outcome.path is None for outcome in outcomes):
         raise unavailable
     return outcomes
@@ -119,10 +122,12 @@ async def _store_group(
             ready.append(prepared)
     if not ready:
         return outcomes, None
+    faults.point("store: read")
     if len(ready) == 1:
         placed = [await _place(archive, ready[0])]
     else:
         placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
+    faults.point("store: placed")
     error = next((found for found in placed if isinstance(found, StoreUnavailable)), None)
     # The names of the files become durable beside the commit; both are before anybody is told.
     settling = [settle() for settle in placed if not isinstance(settle, StoreUnavailable)]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from hounsfield import faults
 from hounsfield.database.engine import Dialect, Row, Transaction, Unit, Value
 from hounsfield.errors import StoreUnavailable
 
@@ -237,6 +238,7 @@ class SqliteDatabase:
         transaction: Transaction = SqliteTransaction(connection)
         try:
             connection.execute("BEGIN IMMEDIATE")
+            faults.point("transaction: begun")
             for job in group:
                 connection.execute("SAVEPOINT unit")
                 try:
@@ -249,7 +251,9 @@ class SqliteDatabase:
                     job.error = unavailable(error) if isinstance(error, sqlite3.OperationalError) else error
                     connection.execute("ROLLBACK TO unit")
                     connection.execute("RELEASE unit")
+            faults.point("transaction: before commit")
             connection.execute("COMMIT")
+            faults.point("transaction: committed")
         except Exception as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

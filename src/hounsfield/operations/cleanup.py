@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
+from hounsfield import faults
 from hounsfield.database.engine import Database
 from hounsfield.errors import HounsfieldError
 from hounsfield.index import deleted_files
@@ -40,8 +41,10 @@ async def clean_up(database: Database, files: ObjectStore, options: CleanupOptio
                 await deleted_files.failed(database, file, now + back_off)
             else:
                 gone.append(file)
+                faults.point("cleanup: file removed")
         if gone:
             await deleted_files.removed(database, gone)
             removed += len(gone)
+            faults.point("cleanup: done")
         if len(batch) < options.batch_size:
             return removed

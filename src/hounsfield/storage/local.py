@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from hounsfield import faults
 from hounsfield.errors import StoreUnavailable
 from hounsfield.storage import listing
 from hounsfield.storage.descriptor import Descriptor
@@ -104,6 +105,7 @@ class LocalStore:
             # The directory first: the journal commit this waits for usually covers the directories above as well.
             entered.directory.sync()
             self._directories.settle(entered)
+            faults.point("file: name synced")
         except OSError as error:
             raise unavailable(error) from error
 
@@ -283,9 +285,12 @@ def _write(directory: int, name: str, source: Source) -> None:
     try:
         try:
             _fill(file, source)
+            faults.point("file: written")
             os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             current = name
+            faults.point("file: named")
             os.fsync(file)
+            faults.point("file: synced")
         finally:
             os.close(file)
     except BaseException:
@@ -300,6 +305,7 @@ def _move(upload: Upload, directory: int, name: str) -> bool:
         return False
     # Long before the other sync, so that the name of a large file is not waiting for gigabytes.
     os.fdatasync(file.number)
+    faults.point("upload: synced")
     try:
         os.rename(path, name, dst_dir_fd=directory)
     except OSError as error:
@@ -307,6 +313,7 @@ def _move(upload: Upload, directory: int, name: str) -> bool:
             return False
         raise
     upload.moved()
+    faults.point("upload: moved")
     try:
         os.fsync(file.number)
     except OSError:

@@ -1,0 +1,35 @@
+"""Points on the way of a store, a delete and a cleanup at which a test has a process die, to see what that leaves.
+
+``HOUNSFIELD_FAULT=<name>`` in the environment ends every process that reaches the point of this name, by SIGKILL, as
+a crash would. For tests only.
+"""
+
+import os
+import signal
+
+POINTS = (
+    "store: received",
+    "store: read",
+    "file: written",
+    "file: named",
+    "file: synced",
+    "upload: synced",
+    "upload: moved",
+    "store: placed",
+    "transaction: begun",
+    "transaction: before commit",
+    "transaction: committed",
+    "file: name synced",
+    "store: done",
+    "cleanup: file removed",
+    "cleanup: done",
+)
+"""In the order in which they are reached."""
+
+_armed = os.environ.get("HOUNSFIELD_FAULT", "")
+
+
+def point(name: str) -> None:
+    """Die here if a test wants it."""
+    if _armed == name:
+        os.kill(os.getpid(), signal.SIGKILL)
