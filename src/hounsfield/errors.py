@@ -4,6 +4,7 @@ Handlers raise, one place renders (web/errors.py). Texts name the problem and ne
 they reach the client as they are (text/plain, server.md §3).
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -11,6 +12,11 @@ class HounsfieldError(Exception):
     """Root of all errors we raise on purpose; ``status`` is the HTTP status it renders as."""
 
     status: ClassVar[int] = 500
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the answer that tell the client what to do."""
+        return {}
 
     @property
     def message(self) -> str:

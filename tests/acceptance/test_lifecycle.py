@@ -88,11 +88,6 @@ def test_a_host_others_can_reach_needs_a_word(tmp_path: Path, host: str) -> None
     assert not (tmp_path / "data").exists()
 
 
-def test_security_that_is_not_there_yet_is_not_pretended(tmp_path: Path) -> None:
-    environment = {"DicomServer__Security__Enabled": "true"}
-    assert "DicomServer:Security:Enabled" in serve_fails("--data-dir", str(tmp_path), environment=environment)
-
-
 def test_settings_and_folders_that_cannot_be_used(tmp_path: Path) -> None:
     port = ("--port", str(free_port()))
     (tmp_path / "file").touch()

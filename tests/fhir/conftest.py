@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from starlette.applications import Starlette
 
 from hounsfield.database.connect import open_database
 from hounsfield.database.engine import Database
@@ -17,6 +16,7 @@ from hounsfield.database.migrate import upgrade
 from hounsfield.fhir.store import FhirStore
 from hounsfield.web.fhir import fhir_routes
 from tests.peers.postgres import PostgresServer
+from tests.web import anybody
 
 BASE = "http://hospital.example/fhir"
 TABLES = ("history", "resource", "head", "token", "string", "date", "reference")
@@ -76,7 +76,7 @@ def store(database: Database) -> FhirStore:
 @pytest.fixture
 async def client(store: FhirStore) -> AsyncIterator[httpx.AsyncClient]:
     """A client whose relative URLs begin at the FHIR base."""
-    transport = httpx.ASGITransport(app=Starlette(routes=fhir_routes(store)))
+    transport = httpx.ASGITransport(app=anybody.application(fhir_routes(store)))
     headers = {"Content-Type": "application/fhir+json"}
     async with httpx.AsyncClient(transport=transport, base_url=BASE + "/", headers=headers) as client:
         yield client

@@ -2,11 +2,10 @@
 
 import os
 
-from starlette.applications import Starlette
-
 from hounsfield.database.connect import open_database
 from hounsfield.fhir.store import FhirStore
 from hounsfield.web.fhir import fhir_routes
+from tests.web import anybody
 
 database = open_database(os.environ["HOUNSFIELD_TEST_DATABASE"])
-app = Starlette(routes=fhir_routes(FhirStore(database, "http://unused.example/fhir")))
+app = anybody.application(fhir_routes(FhirStore(database, "http://unused.example/fhir")))

@@ -7,7 +7,6 @@ import httpx
 import msgspec
 import pytest
 from fhir.resources.R4B.capabilitystatement import CapabilityStatement
-from starlette.applications import Starlette
 
 from hounsfield.database.engine import Database
 from hounsfield.errors import StoreUnavailable
@@ -19,6 +18,7 @@ from hounsfield.web.fhir import FHIR_JSON, Form, fhir_routes, negotiate
 from tests.fhir.conftest import BASE
 from tests.fhir.resources import patient
 from tests.fhir.test_store import create, is_outcome
+from tests.web import anybody
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -223,7 +223,7 @@ class Broken:
 async def broken(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a store whose database fails."""
     store = FhirStore(Broken(request.param), BASE)  # type: ignore[arg-type]
-    transport = httpx.ASGITransport(app=Starlette(routes=fhir_routes(store)))
+    transport = httpx.ASGITransport(app=anybody.application(fhir_routes(store)))
     async with httpx.AsyncClient(transport=transport, base_url=BASE + "/") as client:
         yield client
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.peers.azurite import AzuriteServer, azurite_server
 from tests.peers.fhir_server import FhirServer, fhir_server
+from tests.peers.oidc_provider import OidcProvider, oidc_provider
 from tests.peers.postgres import PostgresServer, postgres_server
 from tests.peers.s3 import S3Server, s3_server
 
@@ -72,3 +73,10 @@ def fhir_peer(fhir_server_process: FhirServer) -> Iterator[FhirServer]:
 def fhir_server_url(fhir_peer: FhirServer) -> str:
     """The FHIR base of ``fhir_peer``."""
     return fhir_peer.url
+
+
+@pytest.fixture(scope="session")
+def oidc_provider_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
+    """The OpenID Connect provider; tests that change its keys leave it answering."""
+    with oidc_provider(tmp_path_factory.mktemp("oidc")) as provider:
+        yield provider

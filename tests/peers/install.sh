@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the servers the tests talk to: PostgreSQL from the system's packages (Debian, needs root), Azurite and
+# Installs the servers the tests talk to: PostgreSQL from the system's packages (Debian, needs root), Azurite, an OpenID
+# Connect provider and
 # Medplum's FHIR packages from npm into .peers (versions and hashes in package-lock.json beside this file). The S3
 # server (moto) comes with the Python development dependencies. Safe to repeat; does nothing when all is there.
 set -eu

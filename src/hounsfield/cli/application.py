@@ -8,13 +8,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hounsfield.cli import processes
-from hounsfield.cli.process_options import ProcessOptions, published
+from hounsfield.cli.process_options import ProcessOptions, audiences, published
 from hounsfield.errors import HounsfieldError
 from hounsfield.fhir.store import FhirStore
 from hounsfield.index import feed
+from hounsfield.security import roles
+from hounsfield.security.audit import Audit, AuditLog, AuditOptions
 from hounsfield.settings import Settings
 from hounsfield.storage.spool import Spool
 from hounsfield.web import hosts
+from hounsfield.web.access import Access
 from hounsfield.web.app import Application, Parts
 from hounsfield.web.cast import cast_check, cast_routes
 from hounsfield.web.cors import CorsPolicy
@@ -88,10 +91,42 @@ def build(options: ProcessOptions) -> ASGIApp:
             ),
             cors=cors_policy(settings),
             allowed_hosts=allowed_hosts(settings),
+            access=access(options, settings),
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
             routes=routes,
             closing=(archive.files.close, archive.database.close),
         )
+    )
+
+
+def access(options: ProcessOptions, settings: Settings) -> Access:
+    """``DicomServer:Security`` and ``DicomServer:Audit``."""
+    section = "DicomServer:Security"
+    secure = settings.flag(f"{section}:Enabled")
+    known = audiences(settings)
+    # Entries are information (server.md §10): levels above it leave them out.
+    audited = settings.text("Logging:LogLevel:AuditEvent").lower() in ("trace", "debug", "information")
+    audit = Audit(
+        AuditLog() if audited else None,
+        AuditOptions(
+            audience=known[0] if known else "",
+            authority=settings.text(f"{section}:Authentication:Authority"),
+            header_prefix=settings.text("DicomServer:Audit:CustomAuditHeaderPrefix").lower(),
+            claims=settings.strings(f"{section}:PrincipalClaims"),
+        ),
+    )
+    if not secure:
+        return Access(audit)
+    # Not before: the cryptography library takes 10 MB and a tenth of a second.
+    from hounsfield.security.keys import Provider
+    from hounsfield.security.tokens import TokenVerifier
+
+    provider = Provider(settings.text(f"{section}:Authentication:Authority"))
+    return Access(
+        audit,
+        TokenVerifier(provider, known),
+        roles.parse(options.roles) if settings.flag(f"{section}:Authorization:Enabled") else None,
+        settings.text(f"{section}:Authorization:RolesClaim"),
     )
 
 

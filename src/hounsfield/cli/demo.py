@@ -1,5 +1,6 @@
 """The command behind ``make run``: the whole server on this machine, with sample studies in it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,12 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hounsfield import settings as settings_table
 from hounsfield.cli.serve import require_free_port
 from hounsfield.errors import HounsfieldError
 
 START_SECONDS = 60
 CAST_SECONDS = 60
 POLL_SECONDS = 0.2
+
+_AUDIT_LEVEL = "Logging:LogLevel:AuditEvent"
 
 
 class DemoFailed(HounsfieldError):
@@ -39,7 +43,7 @@ def demo(
     root = f"http://127.0.0.1:{port}"
     console.print(f"Starting Hounsfield on {root}, data in {data_dir.resolve()} …")
     program = [sys.executable, "-m", "hounsfield"]
-    server = subprocess.Popen([*program, "serve", "--port", str(port), "--data-dir", str(data_dir)])
+    server = subprocess.Popen([*program, "serve", "--port", str(port), "--data-dir", str(data_dir)], env=_environment())
     # Ctrl-C reaches the server too, as it is in the same process group; here it only must not raise.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
@@ -60,6 +64,22 @@ def demo(
             server.terminate()
             server.wait()
         console.print("Stopped. Your data stay in", str(data_dir.resolve()))
+
+
+def _environment() -> dict[str, str]:
+    """The server's environment: the audit log stays out of the summary, unless somebody has set it.
+
+    Raises DemoFailed where the server would ask for tokens, as there is nobody to get one from.
+    """
+    settings, _ = settings_table.load()
+    if settings.flag("DicomServer:Security:Enabled"):
+        raise DemoFailed(
+            "DicomServer:Security:Enabled is set in the environment, and the samples are loaded without a token. "
+            "Unset it, or start `hounsfield serve` and load files with `hounsfield upload --token`."
+        )
+    if settings.origin(_AUDIT_LEVEL) != settings_table.DEFAULT:
+        return dict(os.environ)
+    return {**os.environ, _AUDIT_LEVEL.replace(":", "__"): "None"}
 
 
 def _wait_until_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> bool:

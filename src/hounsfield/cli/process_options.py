@@ -22,6 +22,8 @@ class ProcessOptions(msgspec.Struct, frozen=True):
     cast: bool
     settings: str
     """As Settings.to_environment prints them."""
+    roles: str
+    """Text of the roles file: every process has the roles the server was started with."""
     supervisor: int
     """Process id of the one that starts all others."""
 
@@ -52,3 +54,10 @@ def published() -> ProcessOptions:
 def database_url(settings: Settings, data_dir: Path) -> str:
     """``Database:Url``, or SQLite in the data directory."""
     return settings.text("Database:Url") or f"sqlite:///{data_dir.resolve() / 'index.db'}"
+
+
+def audiences(settings: Settings) -> list[str]:
+    """Audiences a token may be for: ``Audiences`` where there are some, else the single ``Audience``."""
+    section = "DicomServer:Security:Authentication"
+    single = settings.text(f"{section}:Audience")
+    return settings.strings(f"{section}:Audiences") or ([single] if single else [])

@@ -16,10 +16,12 @@ import typer
 
 from hounsfield import settings as settings_table
 from hounsfield.cast.options import normalise_root
-from hounsfield.cli.process_options import ProcessOptions, database_url, publish
+from hounsfield.cli.process_options import ProcessOptions, audiences, database_url, publish
 from hounsfield.database.connect import open_database
 from hounsfield.errors import SettingsError
 from hounsfield.index.partitions import is_partitioned
+from hounsfield.security import roles
+from hounsfield.security.urls import require_safe_url
 from hounsfield.settings import Settings
 from hounsfield.storage.urls import check_url
 
@@ -70,8 +72,8 @@ def serve(
       Fhir__Endpoint=https://fhir.example.com/r4 hounsfield serve --no-fhir
     """
     settings = load_settings(config)
-    refuse_unserved(settings)
-    refuse_insecure(host, allow_insecure)
+    refuse_unsafe_security(settings)
+    refuse_insecure(host, allow_insecure or settings.flag("DicomServer:Security:Enabled"))
     check_url(settings.text("ObjectStore:Url"))
     refuse_credentials_of_anybody(settings)
     require_free_port(host, port)
@@ -85,6 +87,7 @@ def serve(
         fhir=fhir,
         cast=cast and settings.flag("DicomCast:Enabled"),
         settings=settings.to_environment(),
+        roles=roles.read(data_dir) if settings.flag("DicomServer:Security:Authorization:Enabled") else roles.DEFAULT,
         supervisor=os.getpid(),
     )
     if options.cast and not fhir and not settings.text("Fhir:Endpoint"):
@@ -154,13 +157,21 @@ def load_settings(config: Path | None) -> Settings:
     return settings
 
 
-def refuse_unserved(settings: Settings) -> None:
-    """Raise SettingsError for a setting that would be dangerous to ignore: this release does not do what it asks."""
-    if settings.flag("DicomServer:Security:Enabled"):
-        raise SettingsError(
-            "DicomServer:Security:Enabled is set, but this release does not check tokens. "
-            "Leave it off and keep the server on a loopback address, or behind a proxy that checks them."
-        )
+def refuse_unsafe_security(settings: Settings) -> None:
+    """Raise SettingsError for security that could not work; warn of what looks protected and is not."""
+    section = "DicomServer:Security"
+    if not settings.text("DicomServer:Audit:CustomAuditHeaderPrefix"):
+        raise SettingsError("DicomServer:Audit:CustomAuditHeaderPrefix must not be empty: it would match every header.")
+    if not settings.flag(f"{section}:Enabled"):
+        if settings.flag(f"{section}:Authorization:Enabled"):
+            typer.echo(f"hounsfield: {section}:Authorization:Enabled does nothing without {section}:Enabled.", err=True)
+        return
+    authority = f"{section}:Authentication:Authority"
+    if not settings.text(authority):
+        raise SettingsError(f"{section}:Enabled needs {authority}: the base URL of your OpenID Connect provider.")
+    require_safe_url(settings.text(authority), authority)
+    if not audiences(settings):
+        typer.echo(f"hounsfield: {section}:Authentication:Audience is not set, so every token is refused.", err=True)
 
 
 def refuse_credentials_of_anybody(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hounsfield.index.partitions import Partition
+from hounsfield.security.roles import DataAction
 
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 Check = Callable[[Request], None]
@@ -15,8 +16,10 @@ Check = Callable[[Request], None]
 class ApiRoute(Route):
     """A route declared without its version.
 
+    ``data_action``: what the caller must be permitted; ``audit_action``: its name in the audit log (server.md §1).
     ``partitioned``: also answered below ``/partitions/{name}``. ``creates_partition``: an unknown one is made.
-    ``check`` runs before the partition is looked up and may refuse the request (server.md §9, store.md §1).
+    ``check_content`` may refuse what the request sends, before anybody asks who sends it; ``check`` runs afterwards and
+    before the partition is looked up (server.md §9, store.md §1).
     """
 
     def __init__(
@@ -26,14 +29,20 @@ class ApiRoute(Route):
         method: str,
         name: str,
         *,
+        data_action: DataAction,
+        audit_action: str,
         partitioned: bool = True,
         creates_partition: bool = False,
+        check_content: Check | None = None,
         check: Check | None = None,
     ) -> None:
         super().__init__(path, handle, methods=[method], name=name)
         self.handle_request = handle
+        self.data_action = data_action
+        self.audit_action = audit_action
         self.partitioned = partitioned
         self.creates_partition = creates_partition
+        self.check_content = check_content
         self.check = check
 
 

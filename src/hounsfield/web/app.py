@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hounsfield.archive.archive import Archive
 from hounsfield.storage.spool import Spool
+from hounsfield.web.access import Access, ProtectedRoute
 from hounsfield.web.change_feed import change_feed_routes
 from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
@@ -30,6 +31,7 @@ class Parts:
     spool: Spool
     health: HealthChecks
     partitions: Partitions
+    access: Access
     max_part_bytes: int
     routes: Sequence[Route] = ()
     cors: CorsPolicy | None = None
@@ -54,10 +56,12 @@ class Application:
                 *partition_routes(archive.database, parts.partitions),
             ],
             parts.partitions,
+            parts.access,
         )
         self._routes = _by_first_segment(
             [health_route(parts.health), statistics_route(archive.database), *parts.routes]
         )
+        self._access = parts.access
         self._closing = parts.closing
         app: ASGIApp = self._dispatch
         if parts.cors is not None:
@@ -79,7 +83,8 @@ class Application:
         for route in self._routes.get(segment, ()) or self._routes.get(path.count("/"), ()):
             match, child = route.matches(scope)
             if match is Match.FULL:
-                await answer(route.handle, {**scope, **child}, receive, send)
+                application = route.protected(self._access) if isinstance(route, ProtectedRoute) else route.handle
+                await answer(application, {**scope, **child}, receive, send)
                 return
             if match is Match.PARTIAL and partial is None:
                 partial = route

@@ -14,6 +14,7 @@ from hounsfield.cast.failure import Table
 from hounsfield.cast.state import Activity, Attempt, CastState, InvalidToken, LastError, Status, StoredError
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
+from hounsfield.web.access import ProtectedRoute
 from hounsfield.web.health import Check, Health
 
 MAX_LIMIT = 1000
@@ -49,8 +50,8 @@ def cast_routes(database: Database, latest: Latest, *, enabled: bool) -> list[Ro
         )
 
     return [
-        Route("/cast/status", status, methods=["GET"], name="cast status"),
-        Route("/cast/errors", errors, methods=["GET"], name="cast errors"),
+        ProtectedRoute("/cast/status", status, methods=["GET"], name="cast status", audit_action="cast-status"),
+        ProtectedRoute("/cast/errors", errors, methods=["GET"], name="cast errors", audit_action="cast-errors"),
     ]
 
 

@@ -12,7 +12,8 @@ from starlette.responses import Response
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
 from hounsfield.index import feed
-from hounsfield.web.api_route import ApiRoute
+from hounsfield.security.roles import DataAction
+from hounsfield.web.api_route import ApiRoute, Handler
 from hounsfield.web.versions import api_version
 
 MAX_OFFSET = 2**63 - 1
@@ -52,10 +53,18 @@ def change_feed_routes(database: Database) -> list[ApiRoute]:
         newest = await feed.latest(database, include_metadata=_boolean(_parameters(request)))
         return Response(status_code=204) if newest is None else _json(_entry(newest))
 
-    return [
-        ApiRoute("/changefeed", page, "GET", "change feed", partitioned=False),
-        ApiRoute("/changefeed/latest", latest, "GET", "change feed latest", partitioned=False),
-    ]
+    def route(path: str, handle: Handler, name: str) -> ApiRoute:
+        return ApiRoute(
+            path,
+            handle,
+            "GET",
+            name,
+            data_action=DataAction.READ,
+            audit_action="change-feed",
+            partitioned=False,
+        )
+
+    return [route("/changefeed", page, "change feed"), route("/changefeed/latest", latest, "change feed latest")]
 
 
 def timestamp(microseconds: int) -> str:

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import delete
+from hounsfield.security.roles import DataAction
 from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.uids import instance_path
 
@@ -21,4 +22,7 @@ def delete_routes(archive: Archive) -> list[ApiRoute]:
         "/studies/{study}/series/{series}",
         "/studies/{study}/series/{series}/instances/{instance}",
     )
-    return [ApiRoute(path, handle, "DELETE", f"delete {path}") for path in paths]
+    return [
+        ApiRoute(path, handle, "DELETE", f"delete {path}", data_action=DataAction.DELETE, audit_action="delete")
+        for path in paths
+    ]

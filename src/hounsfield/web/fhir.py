@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from hounsfield.errors import HounsfieldError
@@ -36,6 +35,8 @@ from hounsfield.fhir.outcomes import (
 )
 from hounsfield.fhir.store import FhirStore
 from hounsfield.fhir.writes import Written
+from hounsfield.security.roles import DataAction
+from hounsfield.web.access import ProtectedRoute, caller_of
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,9 @@ class Call:
         return Response(body, status, headers, media_type=f"{self.form.media_type}; charset=utf-8")
 
 
+_ISSUE_CODES = {403: "forbidden", 503: "transient"}
+_CHANGES = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+
 Handler = Callable[["FhirApplication", Call], Awaitable[Response]]
 
 
@@ -136,7 +140,7 @@ class FhirApplication:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        path = tuple(part for part in request.path_params.get("path", "").split("/") if part)
+        path = _path(request)
         base = str(request.base_url).rstrip("/") + "/fhir"
         preferences = frozenset(re.split(r"[\s,;]+", request.headers.get("prefer", "").lower()))
         call = Call(request, path, base, Form(), preferences)
@@ -146,14 +150,17 @@ class FhirApplication:
                 request.headers.get("accept", ""), shown.get("_format", ""), shown.get("_pretty", "") == "true"
             )
             call = Call(request, path, base, form, preferences)
-            return await self._handler(call)(self, call)
+            handler = self._handler(call)
+            if path:
+                caller_of(request).require(_data_action(request.method, path))
+            return await handler(self, call)
         except FhirRefusal as refusal:
             headers = {"ETag": refusal.etag} if refusal.etag else {}
             if isinstance(refusal, MethodNotAllowed):
                 headers["Allow"] = ", ".join(_methods(path))
             return call.answer(refusal.outcome(), refusal.status, headers)
         except HounsfieldError as error:
-            code = "transient" if error.status == 503 else "exception"
+            code = _ISSUE_CODES.get(error.status, "exception")
             return call.answer(outcome(Issue(code, error.message)), error.status)
         except Exception as error:
             logger.error("Unexpected error: %s", type(error).__name__, exc_info=error)
@@ -223,6 +230,7 @@ class FhirApplication:
 
     async def _bundle(self, call: Call) -> Response:
         bundle = parse(await _body(call, _JSON_TYPES))
+        caller_of(call.request).require(*_bundle_actions(bundle))
         with_resources = "return=representation" in call.preferences
         return call.answer(await self._store.bundle(bundle, with_resources=with_resources, base=call.base))
 
@@ -306,7 +314,48 @@ def _written(call: Call, written: Written) -> Response:
     return call.answer(representation(written), status, headers)
 
 
-def fhir_routes(store: FhirStore) -> list[Route]:
+def fhir_routes(store: FhirStore) -> list[ProtectedRoute]:
     """Routes of the store at ``/fhir``, for the root of the application."""
     application = FhirApplication(store)
-    return [Route("/fhir", application), Route("/fhir/{path:path}", application)]
+    return [
+        ProtectedRoute(path, application, name=f"FHIR {path}", audit_action=_audit_action, data_action=None)
+        for path in ("/fhir", "/fhir/{path:path}")
+    ]
+
+
+def _path(request: Request) -> tuple[str, ...]:
+    return tuple(part for part in request.path_params.get("path", "").split("/") if part)
+
+
+def _audit_action(request: Request) -> str:
+    """``fhir-`` and the interaction (R4 §3.1.0) a request is meant as."""
+    path = _path(request)
+    if not path:
+        return "fhir-transaction"
+    if path[-1] == "_search":
+        return "fhir-search"
+    if request.method not in ("GET", "HEAD"):
+        return f"fhir-{_CHANGES.get(request.method, 'unknown')}"
+    if path == ("metadata",):
+        return "fhir-capabilities"
+    if "_history" in path:
+        return "fhir-history"
+    return "fhir-search" if len(path) == 1 else "fhir-read"
+
+
+def _data_action(method: str, path: tuple[str, ...]) -> DataAction:
+    """What an interaction other than a Bundle must be permitted."""
+    if method in ("GET", "HEAD") or path[-1:] == ("_search",):
+        return DataAction.READ
+    return DataAction.DELETE if method == "DELETE" else DataAction.WRITE
+
+
+def _bundle_actions(bundle: Any) -> set[DataAction]:
+    """What the entries of a Bundle must be permitted; one that cannot be understood counts as writing."""
+    entries = bundle.get("entry") if isinstance(bundle, dict) else None
+    found = set()
+    for entry in entries if isinstance(entries, list) else ():
+        asked = entry.get("request") if isinstance(entry, dict) else None
+        method = asked.get("method") if isinstance(asked, dict) else None
+        found.add(_data_action(str(method), ()))
+    return found or {DataAction.READ}

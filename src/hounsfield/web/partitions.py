@@ -13,6 +13,7 @@ from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
 from hounsfield.index import partitions
 from hounsfield.index.partitions import DEFAULT, Partition
+from hounsfield.security.roles import DataAction
 from hounsfield.web.api_route import ApiRoute
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -33,6 +34,12 @@ class Partitions:
         if not self._enabled:
             raise BadRequest("Data partitions feature is disabled.")
 
+    def require_valid(self, name: str) -> None:
+        """Raise BadRequest where the feature is off or the name cannot be one."""
+        self.require_enabled()
+        if _NAME.fullmatch(name) is None:
+            raise BadRequest("The specified PartitionName is invalid. ")
+
     async def resolve(self, name: str | None, *, create: bool) -> Partition:
         """The partition a path names (None where it names none). Raises BadRequest.
 
@@ -42,9 +49,7 @@ class Partitions:
             if self._enabled:
                 raise BadRequest("PartitionName value is missing in the route segment.")
             return DEFAULT
-        self.require_enabled()
-        if _NAME.fullmatch(name) is None:
-            raise BadRequest("The specified PartitionName is invalid. ")
+        self.require_valid(name)
         found = self._known(name) or await partitions.find(self._database, name)
         if found is None:
             if not create:
@@ -84,4 +89,14 @@ def partition_routes(database: Database, known: Partitions) -> list[ApiRoute]:
             headers={"content-type": "application/json; charset=utf-8"},
         )
 
-    return [ApiRoute("/partitions", handle, "GET", "partitions", partitioned=False)]
+    return [
+        ApiRoute(
+            "/partitions",
+            handle,
+            "GET",
+            "partitions",
+            data_action=DataAction.READ,
+            audit_action="partition",
+            partitioned=False,
+        )
+    ]

@@ -14,9 +14,10 @@ from hounsfield.archive.retrieve import File
 from hounsfield.errors import BadRequest
 from hounsfield.index import metadata
 from hounsfield.index.instances import InstancePath, Level
+from hounsfield.security.roles import DataAction
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web import negotiation
-from hounsfield.web.api_route import ApiRoute
+from hounsfield.web.api_route import ApiRoute, Handler
 from hounsfield.web.file_response import BytesResponse, LocalFileResponse
 from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
 from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
@@ -47,10 +48,14 @@ def retrieve_routes(archive: Archive) -> list[ApiRoute]:
         return await _metadata(archive, request)
 
     levels = (_STUDY, _SERIES, _INSTANCE)
+
+    def route(path: str, handle: Handler, name: str, audit_action: str) -> ApiRoute:
+        return ApiRoute(path, handle, "GET", name, data_action=DataAction.READ, audit_action=audit_action)
+
     return [
-        *(ApiRoute(path, files, "GET", f"retrieve {path}") for path in levels),
-        *(ApiRoute(f"{path}/metadata", metadata_of, "GET", f"metadata {path}") for path in levels),
-        ApiRoute(f"{_INSTANCE}/frames/{{frames}}", frame_list, "GET", "frames"),
+        *(route(path, files, f"retrieve {path}", "retrieve") for path in levels),
+        *(route(f"{path}/metadata", metadata_of, f"metadata {path}", "retrieve-metadata") for path in levels),
+        route(f"{_INSTANCE}/frames/{{frames}}", frame_list, "frames", "retrieve"),
     ]
 
 

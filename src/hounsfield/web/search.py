@@ -14,6 +14,7 @@ from hounsfield.errors import BadRequest
 from hounsfield.index.attributes import BY_TAG, Attribute, Matching
 from hounsfield.index.instances import Level
 from hounsfield.index.search import Condition, DateBetween, Equal, NameLike
+from hounsfield.security.roles import DataAction
 from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.negotiation import DICOM_JSON, require_dicom_json
 from hounsfield.web.uids import uid_parameter
@@ -33,7 +34,7 @@ def search_routes(archive: Archive) -> list[ApiRoute]:
         async def handle(request: Request) -> Response:
             return await _search(archive, request, level)
 
-        return ApiRoute(path, handle, "GET", f"search {path}")
+        return ApiRoute(path, handle, "GET", f"search {path}", data_action=DataAction.READ, audit_action="query")
 
     return [
         route("/studies", Level.STUDY),

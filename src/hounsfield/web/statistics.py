@@ -7,6 +7,7 @@ from starlette.routing import Route
 
 from hounsfield.database.engine import Database
 from hounsfield.index import statistics
+from hounsfield.web.access import ProtectedRoute
 
 
 def statistics_route(database: Database) -> Route:
@@ -15,4 +16,4 @@ def statistics_route(database: Database) -> Route:
     async def handle(request: Request) -> Response:
         return Response(msgspec.json.encode(await statistics.count(database)), media_type="application/json")
 
-    return Route("/statistics", handle, methods=["GET"], name="statistics")
+    return ProtectedRoute("/statistics", handle, methods=["GET"], name="statistics", audit_action="statistics")

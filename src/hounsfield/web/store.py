@@ -10,6 +10,7 @@ from starlette.responses import Response
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.store import Outcome, StoreRequest, store
 from hounsfield.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from hounsfield.security.roles import DataAction
 from hounsfield.storage.spool import Spool, Upload
 from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type
@@ -42,14 +43,27 @@ def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Ap
             reader.discard()
         return _answer(request, asked, outcomes)
 
-    return [
-        ApiRoute("/studies", handle, "POST", "store", creates_partition=True, check=_check),
-        ApiRoute("/studies/{study}", handle, "POST", "store in study", creates_partition=True, check=_check),
-    ]
+    def route(path: str, name: str) -> ApiRoute:
+        return ApiRoute(
+            path,
+            handle,
+            "POST",
+            name,
+            data_action=DataAction.WRITE,
+            audit_action="store",
+            creates_partition=True,
+            check_content=_check_content,
+            check=_check_accept,
+        )
+
+    return [route("/studies", "store"), route("/studies/{study}", "store in study")]
 
 
-def _check(request: Request) -> None:
+def _check_content(request: Request) -> None:
     _content_type(request)
+
+
+def _check_accept(request: Request) -> None:
     require_dicom_json(request.headers.getlist("accept"))
 
 

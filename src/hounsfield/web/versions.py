@@ -5,24 +5,22 @@ A supported version is stripped from the path and kept for the handlers; the rou
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import URL
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hounsfield.errors import HounsfieldError
+from hounsfield.security.roles import DataAction
+from hounsfield.web.access import Access, end_audit
 from hounsfield.web.api_route import ApiRoute
-from hounsfield.web.errors import render
+from hounsfield.web.errors import drain, render
 from hounsfield.web.partitions import Partitions
 
 SUPPORTED = "1.0-prerelease, 1, 2"
-
-DRAINED_BYTES = 16 * 1024 * 1024
-"""How much of a refused request is read and thrown away; beyond it the connection is closed."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 _ANNOUNCEMENT: Headers = [(b"api-supported-versions", SUPPORTED.encode())]
@@ -71,11 +69,11 @@ class VersionedRoutes:
     Anything it does not know is 404 with an empty body.
     """
 
-    def __init__(self, routes: Sequence[ApiRoute], partitions: Partitions) -> None:
+    def __init__(self, routes: Sequence[ApiRoute], partitions: Partitions, access: Access) -> None:
         # Matching is one regular expression a route, so only those with as many path segments are tried.
         self._routes: dict[int, list[tuple[ApiRoute, ASGIApp]]] = {}
         for route in routes:
-            self._routes.setdefault(route.path.count("/"), []).append((route, _application(route, partitions)))
+            self._routes.setdefault(route.path.count("/"), []).append((route, _application(route, partitions, access)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         segment, slash, rest = scope["path"].lstrip("/").partition("/")
@@ -118,17 +116,23 @@ def _split_partition(rest: str) -> tuple[str | None, str]:
     return None, f"/{rest}"
 
 
-def _application(route: ApiRoute, partitions: Partitions) -> ASGIApp:
+def _application(route: ApiRoute, partitions: Partitions, access: Access) -> ASGIApp:
     # Starlette's own wrapping is for exception handlers, which answer() makes superfluous.
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
+            if route.check_content is not None:
+                route.check_content(request)
+            caller = await access.admit(request, route.audit_action)
             if route.check is not None:
                 route.check(request)
             if route.partitioned:
-                scope["hounsfield.partition"] = await partitions.resolve(
-                    scope["hounsfield.partition_name"], create=route.creates_partition
-                )
+                name = scope["hounsfield.partition_name"]
+                if name is not None:
+                    partitions.require_valid(name)
+                    caller.require(DataAction.WRITE if route.creates_partition else DataAction.READ)
+                scope["hounsfield.partition"] = await partitions.resolve(name, create=route.creates_partition)
+            caller.require(route.data_action)
             response = await route.handle_request(request)
         except HounsfieldError:
             await drain(request)
@@ -138,40 +142,29 @@ def _application(route: ApiRoute, partitions: Partitions) -> ASGIApp:
     return run
 
 
-async def drain(request: Request) -> None:
-    """Read what a refused request still sends: a client that listens only afterwards would see a broken connection."""
-    if request.method in ("GET", "HEAD", "DELETE") or "expect" in request.headers:
-        return  # no body to speak of, or the client waits for leave to send it
-    left = DRAINED_BYTES
-    # RuntimeError: the body had been read to its end.
-    with suppress(ClientDisconnect, RuntimeError):
-        async for chunk in request.stream():
-            left -= len(chunk)
-            if left < 0:
-                return
-
-
 async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send, headers: Headers = ()) -> None:
     """Run ``app``, rendering what it raises; after the first byte the error ends the connection instead.
 
-    ``headers`` are added to the answer, unless that is 401.
+    ``headers`` are added to the answer, unless that is 401. An audited action ends here.
     """
-    started = False
+    status: int | None = None
 
     async def watch(message: Message) -> None:
-        nonlocal started
-        if not started:
-            started = True
-            if headers and message["status"] != 401:
+        nonlocal status
+        if status is None:
+            status = message["status"]
+            if headers and status != 401:
                 message["headers"] = [*message.get("headers", ()), *headers]
         await send(message)
 
     try:
         await app(scope, receive, watch)
     except Exception as error:
-        if started:
+        if status is not None:
             raise
         await render(error)(scope, receive, watch)
+    finally:
+        end_audit(scope, status)
 
 
 def _unsupported(scope: Scope, segment: str) -> Response:

@@ -1,0 +1,191 @@
+"""The audit log: two JSON lines an action on standard error, before it and after it (server.md §10).
+
+The lines hold the whole URL and so may hold patient data; what else the server logs never does.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import select
+import stat
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from hounsfield.errors import BadRequest
+
+STANDARD_ERROR = 2
+MAX_CUSTOM_HEADERS = 10
+MAX_CUSTOM_HEADER_CHARACTERS = 2048
+ATOMIC_BYTES = select.PIPE_BUF
+"""A pipe that is ready takes as much without making the writer wait, in one piece."""
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+"""Lines kept for a reader that has stopped reading; further ones are counted and lost, as the server must go on."""
+RETRY_SECONDS = 0.1
+
+EXECUTING = "Executing"
+EXECUTED = "Executed"
+
+_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_NO_TRACE = "0" * 32
+
+
+class AuditLog:
+    """Writes whole lines to a file descriptor, and never makes a request wait for whoever reads it."""
+
+    def __init__(self, descriptor: int = STANDARD_ERROR) -> None:
+        self._descriptor = descriptor
+        # A file takes every line at once; anything else may have a slow reader.
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._ready = select.poll()
+        self._ready.register(descriptor, select.POLLOUT)
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._lost = 0
+        self._is_scheduled = False
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Append an entry."""
+        if self._lost and not self._waiting:
+            lost, self._lost = self._lost, 0
+            self._append({"Timestamp": _now(), "Category": "AuditEvent", "LostEntries": lost})
+        self._append(entry)
+        self._flush()
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        line = msgspec.json.encode(entry) + b"\n"
+        if self._waiting_bytes + len(line) > MAX_WAITING_BYTES:
+            self._lost += 1
+            return
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
+
+    def _flush(self) -> None:
+        try:
+            while self._waiting and (self._is_file or self._ready.poll(0)):
+                line = self._waiting[0]
+                written = os.write(self._descriptor, line if self._is_file else line[:ATOMIC_BYTES])
+                self._waiting_bytes -= written
+                if written == len(line):
+                    self._waiting.popleft()
+                else:
+                    self._waiting[0] = line[written:]
+        except OSError:
+            # Nobody reads any more, or the disk is full: there is no other place to say so.
+            self._lost += len(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
+
+    def _retry(self) -> None:
+        self._is_scheduled = False
+        self._flush()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """What stands in every entry. ``header_prefix``, in lower case, begins request headers that are copied into it."""
+
+    audience: str = ""
+    authority: str = ""
+    header_prefix: str = "x-ms-azuredicom-audit-"
+    claims: Sequence[str] = ()
+
+
+class AuditRecord:
+    """The two entries of one action."""
+
+    def __init__(self, log: AuditLog, entry: Mapping[str, Any]) -> None:
+        self._log = log
+        self._entry = entry
+
+    def executing(self) -> None:
+        """Before the action."""
+        self._write(EXECUTING)
+
+    def executed(self, status: int | None) -> None:
+        """After the answer with this status; None where there was none, as the client had gone."""
+        self._write(EXECUTED, StatusCode=status)
+
+    def _write(self, action_type: str, **more: Any) -> None:
+        self._log.write(
+            {"Timestamp": _now(), "Category": "AuditEvent", "ActionType": action_type, **self._entry, **more}
+        )
+
+
+class Audit:
+    """Makes the entries of an action from its request. ``log``: None where nobody wants them."""
+
+    def __init__(self, log: AuditLog | None, options: AuditOptions) -> None:
+        self._log = log
+        self._options = options
+
+    def record(
+        self, action: str, uri: str, headers: Iterable[tuple[str, str]], caller: str, claims: Mapping[str, Any]
+    ) -> AuditRecord | None:
+        """The entries of an action on ``uri``. ``headers`` in lower case, ``caller`` its address.
+
+        Raises BadRequest for more or longer audit headers than are taken.
+        """
+        custom: list[str] = []
+        trace = ""
+        for name, value in headers:
+            if name.startswith(self._options.header_prefix):
+                if len(value) > MAX_CUSTOM_HEADER_CHARACTERS:
+                    raise BadRequest(
+                        f"The value of a custom audit header is longer than {MAX_CUSTOM_HEADER_CHARACTERS} characters."
+                    )
+                custom.append(f"{name}={value}")
+            elif name == "traceparent":
+                trace = value
+        if len(custom) > MAX_CUSTOM_HEADERS:
+            raise BadRequest(
+                f"The request has {len(custom)} custom audit headers; at most {MAX_CUSTOM_HEADERS} are taken."
+            )
+        if self._log is None:
+            return None
+        return AuditRecord(
+            self._log,
+            {
+                "EventType": "AuditEvent",
+                "Action": action,
+                "RequestUri": uri,
+                "Audience": self._options.audience,
+                "Authority": self._options.authority,
+                "CallerIpAddress": caller,
+                "CorrelationId": _correlation_id(trace),
+                "Claims": ";".join(
+                    f"{kind}={value}" for kind in self._options.claims for value in _values(claims.get(kind))
+                ),
+                "CustomHeaders": ";".join(custom),
+            },
+        )
+
+
+def _values(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [item if isinstance(item, str) else msgspec.json.encode(item).decode() for item in _listed(value)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _correlation_id(trace_parent: str) -> str:
+    """The caller's trace id (W3C Trace Context §3.2), or a new one."""
+    found = _TRACE_PARENT.fullmatch(trace_parent)
+    if found is not None and found[1] != _NO_TRACE:
+        return found[1]
+    return secrets.token_hex(16)

@@ -1,0 +1,104 @@
+// An OpenID Connect provider for tests: npm's oidc-provider, with clients that get access tokens as JWTs.
+//
+// Every client of `CLIENTS` authenticates with its id as secret; its tokens carry the roles named there. The audience is
+// the last segment of the `resource` asked for, `health-api` without one.
+//
+// Usage: node server.mjs <directory with node_modules> <port>
+// POST /_control {"rotate": "replace"|"add", "alg": "ES256"} changes the signing key, {"down": true} ends all answers but
+// this one, {"ttl": seconds} sets the life of tokens. GET /_control tells how often discovery and keys were asked for.
+
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+const [directory, port] = process.argv.slice(2);
+const { default: Provider } = await import(
+  pathToFileURL(join(directory, 'node_modules', 'oidc-provider', 'lib', 'index.js'))
+);
+
+const ISSUER = `http://127.0.0.1:${port}`;
+const AUDIENCE = 'health-api';
+const CLIENTS = {
+  nobody: [],
+  reader: ['globalReader'],
+  writer: ['globalWriter'],
+  deleter: ['globalDeleter'],
+  admin: ['globalAdmin'],
+  several: ['globalReader', 'GLOBALDELETER', 'unknown'],
+};
+const CURVES = { ES256: 'P-256', ES384: 'P-384', ES512: 'P-521' };
+
+function newKey(alg) {
+  const { privateKey } = CURVES[alg]
+    ? generateKeyPairSync('ec', { namedCurve: CURVES[alg] })
+    : generateKeyPairSync('rsa', { modulusLength: 2048 });
+  return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg };
+}
+
+const state = { keys: [newKey('RS256')], down: false, ttl: 3600, discoveries: 0, keyRequests: 0 };
+let handle;
+
+function start() {
+  const { alg } = state.keys[0];
+  const provider = new Provider(ISSUER, {
+    jwks: { keys: state.keys },
+    clients: Object.keys(CLIENTS).map((id) => ({
+      client_id: id,
+      client_secret: id,
+      grant_types: ['client_credentials'],
+      redirect_uris: [],
+      response_types: [],
+      id_token_signed_response_alg: alg,
+    })),
+    enabledJWA: { idTokenSigningAlgValues: ['RS256', 'PS256', 'ES256', 'ES384', 'ES512'] },
+    extraTokenClaims: (_, token) => ({ roles: CLIENTS[token.clientId], role: CLIENTS[token.clientId][0], name: 'Ann' }),
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => `urn:audience:${AUDIENCE}`,
+        getResourceServerInfo: (_, resource) => ({
+          scope: '',
+          audience: resource.split(/[:/]/).at(-1),
+          accessTokenTTL: state.ttl,
+          accessTokenFormat: 'jwt',
+          jwt: { sign: { alg } },
+        }),
+      },
+    },
+  });
+  handle = provider.callback();
+}
+
+async function control(request, response) {
+  if (request.method === 'POST') {
+    let body = '';
+    for await (const chunk of request) {
+      body += chunk;
+    }
+    const { rotate, alg = 'RS256', down, ttl } = JSON.parse(body);
+    if (rotate) {
+      state.keys = rotate === 'add' ? [newKey(alg), ...state.keys] : [newKey(alg)];
+    }
+    state.down = down ?? state.down;
+    state.ttl = ttl ?? state.ttl;
+    start();
+  }
+  const { discoveries, keyRequests } = state;
+  response.end(JSON.stringify({ discoveries, keyRequests }));
+}
+
+start();
+createServer((request, response) => {
+  if (request.url === '/_control') {
+    control(request, response);
+  } else if (state.down) {
+    request.socket.destroy();
+  } else {
+    state.discoveries += request.url.startsWith('/.well-known/') ? 1 : 0;
+    state.keyRequests += request.url === '/jwks' ? 1 : 0;
+    handle(request, response);
+  }
+}).listen(Number(port), '127.0.0.1');

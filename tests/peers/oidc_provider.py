@@ -1,0 +1,64 @@
+"""An OpenID Connect provider (npm's oidc-provider behind oidc/server.mjs), with controls for its keys and outages."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tests.peers.process import NODE_PEERS, accepts, node_program, running
+from tests.server import free_port
+
+PROGRAM = Path(__file__).parent / "oidc" / "server.mjs"
+AUDIENCE = "health-api"
+
+
+@dataclass(frozen=True, slots=True)
+class OidcProvider:
+    """A running provider. ``authority`` is its base URL."""
+
+    authority: str
+
+    def token(self, client: str, *, audience: str = AUDIENCE) -> str:
+        """An access token of one of the clients in oidc/server.mjs."""
+        answer = httpx.post(
+            f"{self.authority}/token",
+            data={"grant_type": "client_credentials", "resource": f"urn:audience:{audience}"},
+            auth=(client, client),
+        )
+        token: str = answer.raise_for_status().json()["access_token"]
+        return token
+
+    def rotate(self, how: str = "replace", algorithm: str = "RS256") -> None:
+        """A new signing key; the old ones go (``replace``) or stay (``add``)."""
+        self._control(rotate=how, alg=algorithm)
+
+    def stop_answering(self) -> None:
+        """Close every connection without an answer."""
+        self._control(down=True)
+
+    def answer_again(self) -> None:
+        """End of ``stop_answering``."""
+        self._control(down=False)
+
+    def key_requests(self) -> int:
+        """How often its keys have been fetched."""
+        count: int = httpx.get(f"{self.authority}/_control").raise_for_status().json()["keyRequests"]
+        return count
+
+    def _control(self, **values: object) -> None:
+        httpx.post(f"{self.authority}/_control", json=values).raise_for_status()
+
+
+@contextmanager
+def oidc_provider(directory: Path) -> Iterator[OidcProvider]:
+    """The provider, with a key of its own."""
+    node_program("oidc-provider/package.json")
+    port = free_port()
+    node = shutil.which("node")
+    assert node is not None
+    command = [node, str(PROGRAM), str(NODE_PEERS), str(port)]
+    with running(command, directory / "oidc.log", lambda: accepts(port)):
+        yield OidcProvider(f"http://127.0.0.1:{port}")
