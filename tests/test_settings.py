@@ -11,11 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hounsfield.errors import SettingsError
-from hounsfield.settings import SECRETS, TABLE, Setting, Settings, from_environment, load
+from hounsfield.settings import (
+    SECRETS,
+    TABLE,
+    WITHOUT_EFFECT,
+    Setting,
+    Settings,
+    from_environment,
+    load,
+    printed,
+    why_without_effect,
+)
 
 DELAY = "DicomServer:Services:DeletedInstanceCleanup:DeleteDelay"
 FULL = "DicomServer:Features:EnableFullDicomItemValidation"
 LIMIT = "DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"
+
+
+REFERENCE = Path(__file__).parent / "data" / "appsettings.json"
 
 
 def from_file(tmp_path: Path, content: Any, environment: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
@@ -34,6 +47,8 @@ def value(settings: Settings, row: Setting) -> Any:
         return settings.optional_number(row.key) if row.default is None else settings.number(row.key)
     if row.type is list:
         return settings.strings(row.key)
+    if row.default is None and row.key != "DicomCastWorker:PollInterval":
+        return settings.optional_duration(row.key)
     return settings.duration(row.key, timedelta(seconds=1))
 
 
@@ -50,7 +65,7 @@ def test_defaults() -> None:
     settings, warnings = load(environment={})
     assert warnings == []
     for row in TABLE:
-        absent = timedelta(seconds=1) if row.type is timedelta else None
+        absent = timedelta(seconds=1) if row.key == "DicomCastWorker:PollInterval" else None
         assert value(settings, row) == (absent if row.default is None else row.default)
 
 
@@ -123,6 +138,8 @@ def test_lists_merge_by_index_or_are_given_in_one(tmp_path: Path) -> None:
     content = {"DicomCast": {"Partitions": ["a", "b", "c"]}}
     settings, _ = from_file(tmp_path, content, {"DicomCast__Partitions__1": "x", "DicomCast__Partitions__10": "y"})
     assert settings.strings("DicomCast:Partitions") == ["a", "x", "c", "y"]
+    settings, _ = from_file(tmp_path, content, {"DicomCast__Partitions": "z"})
+    assert settings.strings("DicomCast:Partitions") == ["z"]
     assert load(environment={"DicomCast__Partitions": "a, b ,,c"})[0].strings("DicomCast:Partitions") == ["a", "b", "c"]
 
 
@@ -159,6 +176,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_unknown_keys_of_known_sections_are_told_and_others_passed_over(tmp_path: Path) -> None:
     content = {
         "DicomServer": {"Features": {"EnableFullDicomItemValidaton": True, "EnableLatestApiVersion": True}},
+        "SQLSERVER": {"Retry": {"Mode": "x"}},
         "ServerIdentity": {"x": 1},
         "Kestrel": {"Limits": 1},
     }
@@ -169,6 +187,113 @@ def test_unknown_keys_of_known_sections_are_told_and_others_passed_over(tmp_path
         "Unknown setting patient:oops.",
     ]
     assert not settings.flag(FULL)
+    assert settings.without_effect.keys() == {
+        "dicomserver:features:enablelatestapiversion",
+        "sqlserver:retry:mode",
+    }
+    assert load(environment={}, overrides={"Kestrel:Limits": "1"})[1] == ["Unknown setting kestrel:limits."]
+
+
+def given_keys(content: Any, above: str = "") -> dict[str, Any]:
+    """Every key of a settings file with its value; a list is one value, null none."""
+    found: dict[str, Any] = {}
+    for name, item in content.items():
+        if isinstance(item, dict):
+            found |= given_keys(item, f"{above}{name}:")
+        elif item not in (None, []):
+            found[f"{above}{name}"] = item
+    return found
+
+
+def test_a_settings_file_of_the_reference_works_as_it_is() -> None:
+    settings, warnings = load(REFERENCE, environment={})
+    assert [warning for warning in warnings if ":security:" not in warning and ":audit:" not in warning] == []
+    text = "\n".join(line for line in REFERENCE.read_text().splitlines() if not line.lstrip().startswith("//"))
+    rows = {row.key: row for row in TABLE}
+    idle = set()
+    for key, item in given_keys(json.loads(text.rstrip()[:-3] + "}")).items():
+        if key in rows:
+            kept = printed(settings.value(key))
+            assert str(item).lower() in (str(kept).lower(), str(kept).lower()[:-7], str(kept).lower()[2:-7]), key
+        elif key.startswith("Logging:LogLevel:"):
+            assert settings.log_levels()[key.removeprefix("Logging:LogLevel:").lower()] == item.lower()
+        elif not key.startswith(("DicomServer:Security:", "DicomServer:Audit:", "KeyVault:")):
+            idle.add(key.lower())
+    assert settings.without_effect.keys() == idle
+    assert settings.duration(DELAY) == timedelta(days=2)
+    assert settings.strings("DicomServer:Cors:Methods") == ["GET", "DELETE"]
+    assert settings.flag("DicomServer:Features:EnableDataPartitions")
+
+
+def test_every_key_without_effect_says_why_and_has_none() -> None:
+    keys = {row.key.lower() for row in TABLE}
+    for key, reason in WITHOUT_EFFECT.items():
+        assert key.lower() not in keys
+        assert reason and not reason.endswith(".")
+        assert why_without_effect(f"{key}x" if key.endswith(":") else key.upper()) == reason
+    assert all(why_without_effect(key) is None for key in keys - {"sqlserver:schemaoptions:automaticupdatesenabled"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "warned"),
+    [
+        ({"SqlServer__ConnectionString": "server=db;password=geheim"}, True),
+        ({"SqlServer__ConnectionString": "server=db;password=geheim", "Database__Url": "sqlite:////x"}, False),
+        ({"SqlServer__ConnectionString": ""}, False),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told(environment: dict[str, str], warned: bool) -> None:
+    _, warnings = load(environment=environment)
+    assert [("Database:Url" in warning, "geheim" in warning) for warning in warnings] == [(True, False)] * warned
+
+
+def test_the_file_of_the_environment_is_read_after_the_other(tmp_path: Path) -> None:
+    def write(name: str, title: str, **more: str) -> None:
+        content = {"DicomServer": {"Swagger": {"Title": title, **more}}}
+        (tmp_path / name).write_text(json.dumps(content))
+
+    write("settings.json", "one", ServerUri="one")
+    write("settings.Development.json", "two")
+    write("settings.Production.json", "three")
+    key = "DicomServer:Swagger:Title"
+
+    def title(environment: dict[str, str], **overrides: str) -> tuple[str, str]:
+        settings, warnings = load(tmp_path / "settings.json", environment=environment, overrides=overrides)
+        assert warnings == []
+        assert settings.text("DicomServer:Swagger:ServerUri") == "one"
+        return settings.text(key), settings.origin(key)
+
+    assert title({}) == ("three", "environment's file")
+    assert title({"aspnetcore_environment": "Development"}) == ("two", "environment's file")
+    assert title({"ASPNETCORE_ENVIRONMENT": "Development"}, aspnetcore_environment="Production")[0] == "three"
+    assert title({"ASPNETCORE_ENVIRONMENT": "Staging"}) == ("one", "file")
+    assert title({"DicomServer__Swagger__Title": "four"}) == ("four", "environment")
+    for name in ("../x", "a/b", "", "."):
+        if name:
+            with pytest.raises(SettingsError, match="ASPNETCORE_ENVIRONMENT"):
+                load(tmp_path / "settings.json", environment={"ASPNETCORE_ENVIRONMENT": name})
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.minimum is not None], ids=lambda row: row.key)
+def test_numbers_too_small_are_refused(row: Setting) -> None:
+    assert row.minimum is not None
+    with pytest.raises(SettingsError, match=f"{row.key} must be at least {row.minimum}"):
+        load(environment={}, overrides={row.key: str(row.minimum - 1)})
+    assert load(environment={}, overrides={row.key: str(row.minimum)})[0].number(row.key) == row.minimum
+
+
+def test_log_levels_of_categories(tmp_path: Path) -> None:
+    content = {"Logging": {"LogLevel": {"Default": "error", "Microsoft.Health.Dicom": "Debug"}}}
+    settings, warnings = from_file(tmp_path, content, {"Logging__LogLevel__hounsfield.cast": "None"})
+    assert warnings == []
+    expected = {"default": "error", "microsoft.health.dicom": "debug", "hounsfield.cast": "none"}
+    expected["auditevent"] = "information"
+    assert settings.log_levels() == expected
+    assert from_environment(settings.to_environment()).log_levels() == expected
+    with pytest.raises(SettingsError, match="Trace, Debug"):
+        load(environment={"Logging__LogLevel__Default": "loud"})
+    with pytest.raises(SettingsError, match="Trace, Debug"):
+        load(environment={"Logging__LogLevel__Microsoft": "loud"})
 
 
 def test_surrounding_blanks_are_no_part_of_a_value() -> None:
@@ -186,14 +311,20 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
 }
 
 
+def values_of(row: Setting) -> st.SearchStrategy[Any]:
+    if row.key.startswith("Logging:LogLevel:"):
+        return st.sampled_from(["Debug", "none"])
+    return st.integers(row.minimum, 10**17) if row.minimum is not None else VALUES[row.type]
+
+
 @given(st.data())
 def test_a_child_process_gets_the_same_settings(data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.sampled_from(TABLE), unique_by=lambda row: row.key, max_size=8))
-    given_values = {row.key.lower(): data.draw(VALUES[row.type]) for row in rows}
+    given_values = {row.key.lower(): data.draw(values_of(row)) for row in rows}
     settings = Settings({row.key.lower(): given_values.get(row.key.lower(), row.default) for row in TABLE})
-    printed = settings.to_environment()
-    child = from_environment(printed)
+    text = settings.to_environment()
+    child = from_environment(text)
     for row in TABLE:
         assert value(child, row) == value(settings, row), row.key
         if row.key.lower() not in given_values:
-            assert row.key not in json.loads(printed)
+            assert row.key.lower() not in json.loads(text)

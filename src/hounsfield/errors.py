@@ -66,6 +66,12 @@ class StoreUnavailable(HounsfieldError):
     status = 503
 
 
+class ExternalStoreRefused(StoreUnavailable):
+    """The container that somebody else owns does not exist or does not let us in; only its owner can help."""
+
+    status = 424
+
+
 class SettingsError(HounsfieldError):
     """A setting is missing, misspelt or contradicts another; the message says which and what to do."""
 

@@ -1,8 +1,9 @@
 """Every setting: its key, type, default and a sentence, in one place.
 
 Keys are the reference server's (``DicomServer:Security:Enabled``); ours stand beside them in the same style. Sources,
-later wins: JSON file, environment (``__`` for ``:``), command line. Keys are case-insensitive in all of them, lists
-are written by index (``…:Origins:0``), times ``[d.]hh:mm:ss[.f]`` (server.md §14, dicom-cast.md §7.3).
+later wins: JSON file, the one beside it for the environment (``appsettings.Production.json``), environment variables
+(``__`` for ``:``), command line. Keys are case-insensitive in all of them, lists are written by index
+(``…:Origins:0``), times ``[d.]hh:mm:ss[.f]`` (server.md §14, dicom-cast.md §7.3).
 """
 
 import os
@@ -28,6 +29,8 @@ class Setting:
     type: type
     default: Value
     sentence: str
+    minimum: int | None = None
+    """Of an integer."""
 
 
 TABLE: tuple[Setting, ...] = (
@@ -40,6 +43,20 @@ TABLE: tuple[Setting, ...] = (
     Setting("ObjectStore:AllowHttp", bool, False, "Allow a plain http endpoint."),
     Setting("BlobStore:ConnectionString", str, "", "Azure Blob account; used when ObjectStore:Url is empty."),
     Setting("DicomWeb:DicomStore:ContainerName", str, "dicomwebcontainer", "Container used with BlobStore:ConnectionString."),
+    Setting("BlobStore:Retry:MaxRetries", int, None, "How often a request to a cloud's object store is tried again: 4.", 0),
+    Setting("BlobStore:Retry:Delay", timedelta, None, "Pause before the first of these: 0.1 s; in all they take 20 s at most."),
+    Setting("BlobStore:Retry:Mode", str, "Exponential", "Exponential: each pause is twice as long as the one before. Fixed: all are alike."),
+    Setting("BlobStore:Retry:NetworkTimeout", timedelta, None, "How long one request to a cloud's object store may take: 30 s."),
+    Setting("BlobStore:TransportOverride:ConnectTimeout", timedelta, None, "How long connecting to it may take: 5 s."),
+    Setting("BlobStore:Operations:Upload:MaximumConcurrency", int, None, "Parts of one large file sent to it at a time: 4.", 1),
+    Setting("BlobStore:Operations:Download:MaximumConcurrency", int, None, "Objects of one answer asked for at a time: 16.", 1),
+    Setting("DicomServer:Features:EnableExternalStore", bool, False, "Keep files in the container of ExternalBlobStore, which somebody else owns."),
+    Setting("ExternalBlobStore:BlobContainerUri", str, "", "https address of that container; signing in as the environment says."),
+    Setting("ExternalBlobStore:ConnectionString", str, "", "Or the account it is in."),
+    Setting("ExternalBlobStore:ContainerName", str, "", "And its name."),
+    Setting("ExternalBlobStore:StorageDirectory", str, "DICOM/", "Folder in it where everything goes."),
+    Setting("SqlServer:Initialize", bool, True, "Make the schema of an empty database at start."),
+    Setting("SqlServer:SchemaOptions:AutomaticUpdatesEnabled", bool, True, "Bring an older schema up to date at start."),
     Setting("DicomServer:Security:Enabled", bool, False, "Ask for a token on every request."),
     Setting("DicomServer:Security:Authentication:Authority", str, "", "Base URL of the OpenID Connect provider whose tokens count."),
     Setting("DicomServer:Security:Authentication:Audience", str, "", "Audience a token must be for."),
@@ -50,15 +67,15 @@ TABLE: tuple[Setting, ...] = (
     Setting("DicomServer:Audit:CustomAuditHeaderPrefix", str, "X-MS-AZUREDICOM-AUDIT-", "Request headers that begin so are copied to the audit log."),
     Setting("DicomServer:Features:EnableDataPartitions", bool, False, "Data partitions: /{version}/partitions/{name}/… instead of /{version}/…."),
     Setting("DicomServer:Features:EnableFullDicomItemValidation", bool, False, "Validate every attribute strictly at store."),
-    Setting("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize", int, 2147483647, "Bytes per DICOM part."),
+    Setting("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize", int, 2147483647, "Bytes per DICOM part.", 1),
     Setting("DicomServer:Services:DeletedInstanceCleanup:DeleteDelay", timedelta, timedelta(days=3), "Wait before the file of a deleted instance is removed."),
-    Setting("DicomServer:Services:DeletedInstanceCleanup:MaxRetries", int, 5, "Attempts to remove a file before giving up."),
+    Setting("DicomServer:Services:DeletedInstanceCleanup:MaxRetries", int, 5, "Attempts to remove a file before giving up.", 0),
     Setting("DicomServer:Services:DeletedInstanceCleanup:RetryBackOff", timedelta, timedelta(days=1), "Wait after a failed removal."),
     Setting("DicomServer:Services:DeletedInstanceCleanup:PollingInterval", timedelta, timedelta(minutes=3), "Pause between cleanup rounds."),
-    Setting("DicomServer:Services:DeletedInstanceCleanup:BatchSize", int, 10, "Files removed in one batch."),
-    Setting("DicomServer:Services:DataPartition:MaxCacheSize", int, 10000, "Names of data partitions kept in memory."),
-    Setting("DicomServer:Services:DataPartition:MaxCacheAbsoluteExpirationInMinutes", int, 5, "Minutes a name of a data partition is kept."),
-    Setting("DicomServer:Services:Retrieve:MaxDicomFileSize", int, 104857600, "Largest file that is transcoded, in bytes."),
+    Setting("DicomServer:Services:DeletedInstanceCleanup:BatchSize", int, 10, "Files removed in one batch.", 1),
+    Setting("DicomServer:Services:DataPartition:MaxCacheSize", int, 10000, "Names of data partitions kept in memory.", 0),
+    Setting("DicomServer:Services:DataPartition:MaxCacheAbsoluteExpirationInMinutes", int, 5, "Minutes a name of a data partition is kept.", 0),
+    Setting("DicomServer:Services:Retrieve:MaxDicomFileSize", int, 104857600, "Largest file that is transcoded, in bytes.", 0),
     Setting("DicomServer:Swagger:Title", str, "Medical Imaging Server for DICOM", "Title of the OpenAPI documents."),
     Setting("DicomServer:Swagger:ServerUri", str, "", "Server address in the OpenAPI documents."),
     Setting("DicomServer:Swagger:License:Name", str, "MIT License", "Licence name in the OpenAPI documents."),
@@ -66,9 +83,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("DicomServer:Cors:Origins", list, [], "Origins of web pages that may read answers; * alone for every origin."),
     Setting("DicomServer:Cors:Methods", list, [], "Methods such pages may use; * alone for every method."),
     Setting("DicomServer:Cors:Headers", list, [], "Request headers such pages may send; * alone for every header."),
-    Setting("DicomServer:Cors:MaxAge", int, None, "Seconds a browser may remember what such pages may do."),
+    Setting("DicomServer:Cors:MaxAge", int, None, "Seconds a browser may remember what such pages may do.", 0),
     Setting("DicomServer:Cors:AllowCredentials", bool, False, "Whether such pages may send cookies and the like."),
     Setting("AllowedHosts", str, "*", "Hosts of this server, separated by semicolons: name, *.example.com, or *."),
+    Setting("ASPNETCORE_URLS", str, "", "Where to listen if --host and --port do not say: http://127.0.0.1:8080."),
+    Setting("ASPNETCORE_ENVIRONMENT", str, "Production", "Settings are read from a second file as well: appsettings.Production.json."),
+    Setting("ASPNETCORE_TEMP", str, "", "Folder for large uploads under way; spool in the data directory if empty."),
     Setting("HealthCheckPublisher:ExcludedHealthCheckNames", str, "", "Health checks left out, separated by commas."),
     Setting("Logging:LogLevel:Default", str, "Warning", "Trace, Debug, Information, Warning, Error, Critical or None."),
     Setting("Logging:LogLevel:AuditEvent", str, "Information", "Warning, Error, Critical or None switch the audit log off."),
@@ -87,34 +107,87 @@ TABLE: tuple[Setting, ...] = (
     Setting("Patient:IsIssuerIdUsed", bool, False, "Take the system from IssuerOfPatientID."),
 )  # fmt: skip
 
-IGNORED = (
-    "dicomserver:features:enablelatestapiversion",
-    "dicomserver:serveridentity:",
-    "dicomserver:services:datacleanupconfiguration:",
-    "dicomserver:services:contentlengthbackfillconfiguration:",
+_NO_EXPORT, _NO_TAGS, _NO_UPDATE = (
+    "there is no export yet",
+    "there are no extended query tags yet",
+    "no bulk update yet",
 )
-"""Keys of the reference that mean nothing here and are passed over without a word (server.md §14)."""
+_NO_OPERATIONS = "there are no such operations yet"
+_INDEX = "the index is another database"
+
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "DicomServer:Features:EnableExport": _NO_EXPORT,
+    "DicomServer:Features:EnableOhifViewer": "there is no viewer yet",
+    "DicomServer:Features:EnableLatestApiVersion": "no version is to come",
+    "DicomServer:Features:DisableOperations": _NO_OPERATIONS,
+    "DicomServer:Services:ExtendedQueryTag:MaxAllowedCount": _NO_TAGS,
+    "DicomServer:Services:Retrieve:MaxDegreeOfParallelism": "metadata are read in one go, not file by file",
+    "DicomServer:Services:Retrieve:LazyResponseStreamBufferSize": "answers are streamed as they are read",
+    "DicomServer:Services:InstanceMetadataCacheConfiguration:": "the index answers at once, and is never out of date",
+    "DicomServer:Services:FramesRangeCacheConfiguration:": "the index answers at once, and is never out of date",
+    "DicomServer:Services:UpdateServiceSettings:": _NO_UPDATE,
+    "DicomServer:Services:DataCleanupConfiguration:": "a repair of the hosted service",
+    "DicomServer:Services:ContentLengthBackFillConfiguration:": "a repair of the hosted service",
+    "DicomServer:ServerIdentity:": "clouds are signed in to as their own environment variables say",
+    "BlobStore:Initialization:": "nothing is waited for at start; the first store makes the container",
+    "DicomWeb:MetadataStore:ContainerName": "metadata are in the index",
+    "DicomWeb:WorkitemStore:ContainerName": "there is no worklist yet",
+    "ExternalBlobStore:HealthCheckFilePath": "each check has a file of its own in health/",
+    "ExternalBlobStore:HealthCheckFileExpiry": "a check removes its file at once",
+    "Export:": _NO_EXPORT,
+    "DicomFunctions:": _NO_OPERATIONS,
+    "SqlServer:ConnectionString": "the index is in Database:Url",
+    "SqlServer:AllowDatabaseCreation": "SQLite makes its file, PostgreSQL wants a database",
+    "SqlServer:Retry:": _INDEX,
+    "SqlServer:StatementTimeout": _INDEX,
+    "SqlServer:CommandTimeout": _INDEX,
+    "SqlServer:SchemaOptions:": _INDEX,
+    "SqlServer:TerminateWhenSchemaVersionUpdatedTo": _INDEX,
+    "SqlServer:AuthenticationType": _INDEX,
+    "SqlServer:ManagedIdentityClientId": _INDEX,
+    "Logging:IncludeScopes": "there is one log, on standard error",
+    "Logging:ApplicationInsights:": "there is one log, on standard error",
+    "Logging:Console:": "there is one log, on standard error",
+    "Logging:Debug:": "there is one log, on standard error",
+    "ApplicationInsights:": "nothing is sent anywhere",
+}
+"""Keys of the reference that are accepted and change nothing (all below those that end with a colon), and why.
+
+They are passed over without a word, so that its appsettings.json works as it is; ``config show`` lists them.
+"""
 
 SECTIONS = frozenset(row.key.split(":")[0].lower() for row in TABLE)
 _BY_KEY = {row.key.lower(): row for row in TABLE}
 
-SECRETS = frozenset({"objectstore:secretaccesskey", "blobstore:connectionstring", "database:url"})
-"""Keys whose values are never printed."""
+SECRETS = frozenset({"objectstore:secretaccesskey", "blobstore:connectionstring", "externalblobstore:connectionstring"})
+"""Keys whose values are never printed. Of addresses only what is secret in them is left out."""
 
 DEFAULT = "default"
 FILE = "file"
+ENVIRONMENT_FILE = "environment's file"
 ENVIRONMENT = "environment"
 COMMAND_LINE = "command line"
+
+LOG_LEVEL = "logging:loglevel:"
+"""Below it, besides Default, stand the levels of single categories."""
+LOG_LEVELS = ("trace", "debug", "information", "warning", "error", "critical", "none")
 
 _TIME = re.compile(r"(?:(\d{1,8})\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
 
 
 class Settings:
-    """The effective settings. ``settings["DicomServer:Security:Enabled"]``-style access with typed getters."""
+    """The effective settings, with typed getters."""
 
-    def __init__(self, values: Mapping[str, Value], origins: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Value],
+        origins: Mapping[str, str] | None = None,
+        without_effect: Mapping[str, str] | None = None,
+    ) -> None:
         self._values = values
         self._origins = origins or {}
+        self.without_effect = without_effect or {}
+        """Keys that were given but change nothing, and why."""
 
     def origin(self, key: str) -> str:
         """Where the value of a setting comes from: DEFAULT, FILE, ENVIRONMENT or COMMAND_LINE."""
@@ -152,17 +225,29 @@ class Settings:
         assert isinstance(value, timedelta)
         return value
 
+    def optional_duration(self, key: str) -> timedelta | None:
+        """A time setting that may be left out."""
+        value = self._values[key.lower()]
+        return value if isinstance(value, timedelta) else None
+
     def strings(self, key: str) -> list[str]:
         """A list setting."""
         value = self._values[key.lower()]
         return list(value) if isinstance(value, list) else []
 
+    def log_levels(self) -> dict[str, str]:
+        """Level by category, both in lower case; that of ``default`` is for all others."""
+        return {
+            key.removeprefix(LOG_LEVEL): str(value).lower()
+            for key, value in self._values.items()
+            if key.startswith(LOG_LEVEL)
+        }
+
     def to_environment(self) -> str:
         """All values that are not defaults, for a child process (see :func:`from_environment`)."""
-        changed = {
-            row.key: self._values[row.key.lower()] for row in TABLE if self._values[row.key.lower()] != row.default
-        }
-        return msgspec.json.encode({key: _print(value) for key, value in changed.items()}).decode()
+        defaults = {row.key.lower(): row.default for row in TABLE}
+        changed = {key: value for key, value in self._values.items() if value != defaults.get(key)}
+        return msgspec.json.encode({key: printed(value) for key, value in changed.items()}).decode()
 
 
 def load(
@@ -180,30 +265,62 @@ def load(
     sources: dict[str, str] = {}
 
     def take(given: Mapping[str, Any], source: str) -> None:
+        for key in given:
+            if key in _BY_KEY and _BY_KEY[key].type is list:
+                # A list given as a whole replaces the items of earlier sources.
+                for item in [other for other in raw if other.startswith(f"{key}:")]:
+                    del raw[item]
         raw.update(given)
         sources.update(dict.fromkeys(given, source))
 
+    variables = _from_variables(os.environ if environment is None else environment)
+    given = {key.lower(): value for key, value in (overrides or {}).items()}
     if file is not None:
         take(_from_file(file), FILE)
-    take(_from_variables(os.environ if environment is None else environment), ENVIRONMENT)
-    take({key.lower(): value for key, value in (overrides or {}).items()}, COMMAND_LINE)
+        second = _environment_file(file, {**variables, **given})
+        if second.exists():
+            take(_from_file(second), ENVIRONMENT_FILE)
+    take(variables, ENVIRONMENT)
+    take(given, COMMAND_LINE)
+    return _effective(raw, sources)
+
+
+def _effective(raw: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Settings, list[str]]:
     values: dict[str, Value] = {row.key.lower(): row.default for row in TABLE}
     origins: dict[str, str] = {}
     lists: dict[str, dict[int, str]] = {}
+    idle: dict[str, str] = {}
     warnings = []
     for key, value in raw.items():
         parent, _, index = key.rpartition(":")
         if index.isdigit() and parent in _BY_KEY:
             lists.setdefault(parent, {})[int(index)] = str(value)
             origins[parent] = sources[key]
-        elif key in _BY_KEY:
-            values[key] = _parse(_BY_KEY[key], value)
+        elif key in _BY_KEY or key.startswith(LOG_LEVEL):
+            values[key] = _level(key, value) if key.startswith(LOG_LEVEL) else _parse(_BY_KEY[key], value)
             origins[key] = sources[key]
-        elif key.split(":")[0] in SECTIONS and not key.startswith(IGNORED):
+        elif (reason := why_without_effect(key)) is not None:
+            idle[key] = reason
+            origins[key] = sources[key]
+        elif key.split(":")[0] in SECTIONS or sources[key] == COMMAND_LINE:
             warnings.append(f"Unknown setting {key}.")
     for key, items in lists.items():
         values[key] = [items[index] for index in sorted(items)]
-    return Settings(values, origins), warnings
+    if raw.get("sqlserver:connectionstring") and not values["database:url"]:
+        warnings.append(
+            "SqlServer:ConnectionString is not used, the index is SQLite or PostgreSQL: set Database:Url, "
+            "or SQLite in the data directory it is."
+        )
+    return Settings(values, origins, idle), warnings
+
+
+def why_without_effect(key: str) -> str | None:
+    """Why a key that the reference has changes nothing here; None where it does, or is not known."""
+    key = key.lower()
+    for known, reason in WITHOUT_EFFECT.items():
+        if key == known.lower() or (known.endswith(":") and key.startswith(known.lower())):
+            return reason
+    return None
 
 
 def from_environment(text: str) -> Settings:
@@ -211,18 +328,12 @@ def from_environment(text: str) -> Settings:
     return load(environment={}, overrides=_flat(msgspec.json.decode(text)))[0]
 
 
-def shown(row: Setting, settings: Settings) -> str:
-    """The value of a setting for people; that of a secret is not told."""
-    value = settings.value(row.key)
-    if value is None or value == "" or value == []:
-        return ""
-    if row.key.lower() in SECRETS:
-        return "(set, not shown)"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ", ".join(value)
-    return str(_print(value))
+def printed(value: Value) -> Any:
+    """A value as a settings file has it."""
+    if isinstance(value, timedelta):
+        hours, rest = divmod(value.seconds, 3600)
+        return f"{value.days}.{hours:02}:{rest // 60:02}:{rest % 60:02}.{value.microseconds:06}"
+    return value
 
 
 def _from_variables(variables: Mapping[str, str]) -> dict[str, str]:
@@ -232,6 +343,14 @@ def _from_variables(variables: Mapping[str, str]) -> dict[str, str]:
         if key in _BY_KEY or ("__" in name and key.split(":")[0] in SECTIONS):
             found[key] = value
     return found
+
+
+def _environment_file(file: Path, given: Mapping[str, Any]) -> Path:
+    """``appsettings.json`` becomes ``appsettings.Production.json``. Raises SettingsError."""
+    name = str(given.get("aspnetcore_environment") or _BY_KEY["aspnetcore_environment"].default)
+    if re.fullmatch(r"\w[\w.-]*", name) is None:
+        raise SettingsError("The setting ASPNETCORE_ENVIRONMENT must be a word, such as Development.")
+    return file.with_name(f"{file.stem}.{name}{file.suffix}")
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -276,6 +395,8 @@ def _parse(row: Setting, value: Any) -> Value:
     if row.type is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if row.type is int and re.fullmatch(r"-?\d{1,18}", text):
+        if row.minimum is not None and int(text) < row.minimum:
+            raise SettingsError(f"The setting {row.key} must be at least {row.minimum}.")
         return int(text)
     if row.type is timedelta:
         found = _TIME.fullmatch(text)
@@ -294,8 +415,9 @@ def _parse(row: Setting, value: Any) -> Value:
     raise SettingsError(f"The setting {row.key} must be {kind}.")
 
 
-def _print(value: Value) -> Any:
-    if isinstance(value, timedelta):
-        hours, rest = divmod(value.seconds, 3600)
-        return f"{value.days}.{hours:02}:{rest // 60:02}:{rest % 60:02}.{value.microseconds:06}"
-    return value
+def _level(key: str, value: Any) -> str:
+    text = str(value).strip()
+    if text.lower() in LOG_LEVELS:
+        return text
+    name = _BY_KEY[key].key if key in _BY_KEY else key
+    raise SettingsError(f"The setting {name} must be Trace, Debug, Information, Warning, Error, Critical or None.")

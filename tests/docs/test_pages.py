@@ -17,7 +17,7 @@ from hounsfield.cli.main import COMMANDS
 from hounsfield.errors import SettingsError
 from hounsfield.fhir.search_parameters import PARAMETERS
 from hounsfield.index.attributes import SEARCHABLE
-from hounsfield.settings import TABLE, Setting
+from hounsfield.settings import TABLE, WITHOUT_EFFECT, Setting
 from hounsfield.web.openapi import document
 from tests.docs.pages import PAGES, README, ROOT, anchors, bare, blocks, code, links, prose, table
 
@@ -55,9 +55,14 @@ def test_the_default_nobody_can_see_in_the_table_is_right() -> None:
 
 
 def test_the_keys_of_the_reference_are_rightly_said_to_work_or_not() -> None:
+    idle = {}
     for row in table(MIGRATE, "Key of the reference", "Here"):
-        works = not row["Here"].startswith("not here")
-        assert (bare(row["Key of the reference"]) in KEYS) == works, row
+        works = not row["Here"].startswith(("not here", "no effect"))
+        key = bare(row["Key of the reference"])
+        assert (key in KEYS) == works, row
+        if row["Here"].startswith("no effect: "):
+            idle[key.removesuffix("*")] = row["Here"].removeprefix("no effect: ")
+    assert idle == WITHOUT_EFFECT
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -29,6 +29,7 @@ class PostgresServer:
 
     binaries: Path
     port: int
+    process: subprocess.Popen[bytes]
 
     def create_database(self) -> str:
         """The URL of a new, empty database."""
@@ -39,6 +40,11 @@ class PostgresServer:
     def drop_database(self, url: str) -> None:
         """Remove a database, ending connections to it."""
         self._run("dropdb", "--force", url.rpartition("/")[2])
+
+    def processes(self) -> list[int]:
+        """Its main process and those it has made."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [self.process.pid, *map(int, children)]
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.binaries / program), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", *arguments]
@@ -88,7 +94,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             probe = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
             return subprocess.run(probe, check=False).returncode == 0
 
-        with running(command, directory / "log", is_ready, user=user):
-            yield PostgresServer(binaries, port)
+        with running(command, directory / "log", is_ready, user=user) as process:
+            yield PostgresServer(binaries, port, process)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,6 +1,7 @@
 """The ASGI application of one API process, as the server loads it."""
 
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,8 +9,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hounsfield.cli import processes
+from hounsfield.cli.logs import configure_logging
 from hounsfield.cli.process_options import ProcessOptions, audiences, published
+from hounsfield.cli.store_settings import EXTERNAL
 from hounsfield.errors import HounsfieldError
+from hounsfield.fhir.client import HttpFhirTarget
 from hounsfield.fhir.store import FhirStore
 from hounsfield.index import feed
 from hounsfield.security import roles
@@ -21,6 +25,7 @@ from hounsfield.web.access import Access
 from hounsfield.web.app import Application, Parts
 from hounsfield.web.cast import cast_check, cast_routes
 from hounsfield.web.cors import CorsPolicy
+from hounsfield.web.dependencies import fhir_check, worker_check
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.openapi import openapi_route
@@ -48,10 +53,10 @@ def create() -> ASGIApp:
 def build(options: ProcessOptions) -> ASGIApp:
     """The application for ``options``."""
     settings = options.effective
-    processes.configure_logging(settings)
+    configure_logging(settings)
     data_dir = Path(options.data_dir)
     archive = processes.open_archive(settings, data_dir)
-    spool = Spool(data_dir / "spool")
+    spool = Spool(processes.spool_directory(settings, data_dir))
     checks: dict[str, Check] = {
         "IndexDatabase": answers(archive.database.check, "The index database answers."),
         "ObjectStore": answers(archive.files.check, "The object store can be written, read and deleted from."),
@@ -70,17 +75,22 @@ def build(options: ProcessOptions) -> ASGIApp:
         )
     ]
     routes += cast_routes(archive.database, latest, enabled=options.cast)
+    checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
+    closing = [archive.files.close, archive.database.close]
     if options.cast:
         checks["DicomCast"] = cast_check(archive.database, latest, enabled=True)
+        if settings.text("Fhir:Endpoint"):
+            # The embedded store is in the index database, which has its check.
+            target = HttpFhirTarget(settings.text("Fhir:Endpoint"))
+            checks["FhirStore"] = fhir_check(target)
+            closing.append(target.close)
     if options.fhir:
         routes += fhir_routes(FhirStore(archive.database, f"{options.own_root}fhir"))
-    excluded = {name.strip() for name in settings.text("HealthCheckPublisher:ExcludedHealthCheckNames").split(",")}
-    checks = {name: check for name, check in checks.items() if name not in excluded}
     return Application(
         Parts(
             archive=archive,
             spool=spool,
-            health=HealthChecks(checks),
+            health=health_checks(settings, checks),
             partitions=Partitions(
                 archive.database,
                 enabled=settings.flag("DicomServer:Features:EnableDataPartitions"),
@@ -94,7 +104,7 @@ def build(options: ProcessOptions) -> ASGIApp:
             access=access(options, settings),
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
             routes=routes,
-            closing=(archive.files.close, archive.database.close),
+            closing=closing,
         )
     )
 
@@ -128,6 +138,17 @@ def access(options: ProcessOptions, settings: Settings) -> Access:
         roles.parse(options.roles) if settings.flag(f"{section}:Authorization:Enabled") else None,
         settings.text(f"{section}:Authorization:RolesClaim"),
     )
+
+
+def health_checks(settings: Settings, checks: Mapping[str, Check]) -> HealthChecks:
+    """Those of ``checks`` that ``HealthCheckPublisher:ExcludedHealthCheckNames`` does not name, in any case."""
+    names = settings.text("HealthCheckPublisher:ExcludedHealthCheckNames").split(",")
+    excluded = {name.strip().lower() for name in names}
+    dispensable = {"OperationWorker", "DicomCast", "FhirStore"}
+    if settings.flag(EXTERNAL):
+        # What is wrong with somebody else's container is not ours to heal (server.md §5).
+        dispensable.add("ObjectStore")
+    return HealthChecks({name: check for name, check in checks.items() if name.lower() not in excluded}, dispensable)
 
 
 def cors_policy(settings: Settings) -> CorsPolicy | None:

@@ -3,21 +3,21 @@
 import asyncio
 import os
 import signal
-import sys
 from pathlib import Path
 
 from hounsfield.cli import casting, processes
+from hounsfield.cli.logs import configure_logging
 from hounsfield.cli.process_options import ProcessOptions, published
 
 
-async def run(options: ProcessOptions, *, worker: bool) -> None:
+async def run(options: ProcessOptions) -> None:
     """Work until SIGTERM."""
     settings = options.effective
-    processes.configure_logging(settings)
+    configure_logging(settings)
     stop = await processes.until_signalled(signal.SIGTERM)
     archive = processes.open_archive(settings, Path(options.data_dir))
     tasks = []
-    if worker:
+    if options.worker:
         tasks.append(processes.background_worker(archive.database, archive.files, settings).run(stop))
     if options.cast:
         tasks.append(casting.run_embedded(options, archive.database, stop))
@@ -32,4 +32,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Casting never delays a DICOM request (dicom-cast.md §2): it gets the processor time those leave.
     os.nice(19)
-    asyncio.run(run(published(), worker="--worker" in sys.argv[1:]))
+    asyncio.run(run(published()))

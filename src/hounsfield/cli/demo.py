@@ -43,7 +43,8 @@ def demo(
     root = f"http://127.0.0.1:{port}"
     console.print(f"Starting Hounsfield on {root}, data in {data_dir.resolve()} …")
     program = [sys.executable, "-m", "hounsfield"]
-    server = subprocess.Popen([*program, "serve", "--port", str(port), "--data-dir", str(data_dir)], env=_environment())
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen([*program, "serve", *address, "--data-dir", str(data_dir)], env=_environment())
     # Ctrl-C reaches the server too, as it is in the same process group; here it only must not raise.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())

@@ -23,19 +23,24 @@ class Command(NamedTuple):
     module: str
     function: str
     sentence: str
+    takes_settings: bool = False
 
 
 COMMANDS = {
-    "serve": Command("hounsfield.cli.serve", "serve", "Run the whole server: API, worker and FHIR synchronisation."),
-    "worker": Command("hounsfield.cli.serve", "worker", "Run one worker process for operations and clean-up."),
-    "cast": Command("hounsfield.cli.serve", "cast", "Run one process that keeps a FHIR server true to a change feed."),
+    "serve": Command(
+        "hounsfield.cli.serve", "serve", "Run the whole server: API, worker and FHIR synchronisation.", True
+    ),
+    "worker": Command("hounsfield.cli.serve", "worker", "Run one worker process for operations and clean-up.", True),
+    "cast": Command(
+        "hounsfield.cli.serve", "cast", "Run one process that keeps a FHIR server true to a change feed.", True
+    ),
     "demo": Command("hounsfield.cli.demo", "demo", "Run the server with sample studies and say what to open next."),
     "upload": Command(
         "hounsfield.cli.upload", "upload", "Send DICOM files, folders and zip files to a DICOMweb server."
     ),
     "download": Command("hounsfield.cli.download", "download", "Save a study, a series or an instance as DICOM files."),
     "query": Command("hounsfield.cli.query", "query", "Search for studies, series or instances."),
-    "config": Command("hounsfield.cli.config", "config", "Show the settings in effect and where they come from."),
+    "config": Command("hounsfield.cli.config", "config", "Show the settings in effect and where they come from.", True),
     "status": Command("hounsfield.cli.status", "status", "Show how a Hounsfield server is doing."),
 }
 
@@ -51,6 +56,10 @@ class LazyGroup(TyperGroup):
         command = COMMANDS[name]
         loaded = typer.Typer(add_completion=False, rich_markup_mode="rich")
         loaded.command(name)(getattr(importlib.import_module(command.module), command.function))
+        if command.takes_settings:
+            from hounsfield.cli.setting_arguments import as_options
+
+            rest = list(as_options(rest))
         return name, typer.main.get_command(loaded), rest
 
 

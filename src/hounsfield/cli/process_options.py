@@ -19,6 +19,7 @@ class ProcessOptions(msgspec.Struct, frozen=True):
     host: str
     port: int
     fhir: bool
+    worker: bool
     cast: bool
     settings: str
     """As Settings.to_environment prints them."""

@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import gc
-import logging
 import os
 import signal
 import sys
@@ -11,13 +10,13 @@ from pathlib import Path
 
 from hounsfield.archive.archive import Archive
 from hounsfield.cli.process_options import database_url
+from hounsfield.cli.store_settings import delete_delay, object_store
 from hounsfield.database.connect import open_database
 from hounsfield.database.engine import Database
 from hounsfield.operations.cleanup import CleanupOptions
 from hounsfield.operations.worker import BackgroundWorker
 from hounsfield.settings import Settings
 from hounsfield.storage.object_store import ObjectStore
-from hounsfield.storage.options import StoreOptions
 from hounsfield.storage.urls import open_store
 
 _PR_SET_PDEATHSIG = 1
@@ -61,17 +60,14 @@ def keep_freed_memory() -> None:
 
 
 def open_object_store(settings: Settings, data_dir: Path) -> ObjectStore:
-    """The object store of ``ObjectStore:Url``, of ``BlobStore:ConnectionString``, or files in the data directory."""
-    options = StoreOptions(
-        endpoint=settings.text("ObjectStore:Endpoint"),
-        region=settings.text("ObjectStore:Region"),
-        access_key_id=settings.text("ObjectStore:AccessKeyId"),
-        secret_access_key=settings.text("ObjectStore:SecretAccessKey"),
-        allow_http=settings.flag("ObjectStore:AllowHttp"),
-        connection_string=settings.text("BlobStore:ConnectionString"),
-        container=settings.text("DicomWeb:DicomStore:ContainerName"),
-    )
-    return open_store(settings.text("ObjectStore:Url"), options, data_dir / "dicom")
+    """The object store the settings mean, or files in the data directory."""
+    return open_store(*object_store(settings), data_dir / "dicom")
+
+
+def spool_directory(settings: Settings, data_dir: Path) -> Path:
+    """Where large uploads wait: below ASPNETCORE_TEMP, or in the data directory."""
+    temporary = settings.text("ASPNETCORE_TEMP")
+    return Path(temporary) / "hounsfield-spool" if temporary else data_dir / "spool"
 
 
 def open_archive(settings: Settings, data_dir: Path) -> Archive:
@@ -79,32 +75,10 @@ def open_archive(settings: Settings, data_dir: Path) -> Archive:
     return Archive(
         database=open_database(database_url(settings, data_dir)),
         files=open_object_store(settings, data_dir),
-        delete_delay=settings.duration("DicomServer:Services:DeletedInstanceCleanup:DeleteDelay"),
+        delete_delay=delete_delay(settings),
         max_transcoded_bytes=settings.number("DicomServer:Services:Retrieve:MaxDicomFileSize"),
         full_validation=settings.flag("DicomServer:Features:EnableFullDicomItemValidation"),
     )
-
-
-_LEVELS = {
-    "trace": logging.DEBUG,
-    "debug": logging.DEBUG,
-    "information": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-    "critical": logging.CRITICAL,
-    "none": logging.CRITICAL + 10,
-}
-
-
-def configure_logging(settings: Settings) -> None:
-    """Log to standard error at ``Logging:LogLevel:Default``."""
-    level = _LEVELS.get(settings.text("Logging:LogLevel:Default").lower(), logging.WARNING)
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
-    # These log requests with their URLs, which may name patients.
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
 def cleanup_options(settings: Settings) -> CleanupOptions:

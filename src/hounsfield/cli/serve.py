@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,9 @@ import typer
 
 from hounsfield import settings as settings_table
 from hounsfield.cast.options import normalise_root
+from hounsfield.cli import listening, setting_arguments
 from hounsfield.cli.process_options import ProcessOptions, audiences, database_url, publish
+from hounsfield.cli.store_settings import object_store
 from hounsfield.database.connect import open_database
 from hounsfield.errors import SettingsError
 from hounsfield.index.partitions import is_partitioned
@@ -43,13 +44,19 @@ Config = Annotated[
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on; everything is on this one.")] = 8080,
+    host: Annotated[
+        str | None, typer.Option(help=f"Address to listen on; {listening.HOST} if ASPNETCORE_URLS has none.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help=f"Port to listen on; {listening.PORT} if ASPNETCORE_URLS has none."),
+    ] = None,
     data_dir: DataDir = Path("data"),
     workers: Annotated[
         int | None, typer.Option(min=1, help="API processes; default: one per processor, at most 4.")
     ] = None,
     config: Config = None,
+    given: setting_arguments.Given = None,
     cast: Annotated[bool, typer.Option("--cast/--no-cast", help="Keep a FHIR server true to the change feed.")] = True,
     fhir: Annotated[bool, typer.Option("--fhir/--no-fhir", help="Serve the embedded FHIR R4 store at /fhir.")] = True,
     worker: Annotated[
@@ -69,13 +76,15 @@ def serve(
 
       hounsfield serve --port 9000 --data-dir /var/lib/hounsfield
 
-      Fhir__Endpoint=https://fhir.example.com/r4 hounsfield serve --no-fhir
+      hounsfield serve --no-fhir --set Fhir:Endpoint=https://fhir.example.com/r4
     """
-    settings = load_settings(config)
+    settings = load_settings(config, given)
+    host, port = listening.address(host, port, settings.text("ASPNETCORE_URLS"))
     refuse_unsafe_security(settings)
     refuse_insecure(host, allow_insecure or settings.flag("DicomServer:Security:Enabled"))
-    check_url(settings.text("ObjectStore:Url"))
+    check_url(object_store(settings)[0])
     refuse_credentials_of_anybody(settings)
+    host = listening.resolved(host)
     require_free_port(host, port)
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
@@ -85,6 +94,7 @@ def serve(
         host=host,
         port=port,
         fhir=fhir,
+        worker=worker,
         cast=cast and settings.flag("DicomCast:Enabled"),
         settings=settings.to_environment(),
         roles=roles.read(data_dir) if settings.flag("DicomServer:Security:Authorization:Enabled") else roles.DEFAULT,
@@ -99,20 +109,21 @@ def serve(
         normalise_root(settings.text("DicomWeb:Endpoint"))
     publish(options)
     count = workers or min(MAX_WORKERS, os.cpu_count() or 1)
-    _run(options, count, background=worker or options.cast, worker=worker)
+    _run(options, count)
 
 
-def worker(data_dir: DataDir = Path("data"), config: Config = None) -> None:
+def worker(data_dir: DataDir = Path("data"), config: Config = None, given: setting_arguments.Given = None) -> None:
     """Run one background worker: cleanup of deleted files, sweep of orphans.
 
     Beside `hounsfield serve --no-worker`, with the same settings. Any number may run; one at a time works.
     """
-    settings = load_settings(config)
+    settings = load_settings(config, given)
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
     from hounsfield.cli import processes
+    from hounsfield.cli.logs import configure_logging
 
-    processes.configure_logging(settings)
+    configure_logging(settings)
 
     async def run() -> None:
         stop = await processes.until_signalled(signal.SIGTERM, signal.SIGINT)
@@ -124,7 +135,7 @@ def worker(data_dir: DataDir = Path("data"), config: Config = None) -> None:
     asyncio.run(run())
 
 
-def cast(data_dir: DataDir = Path("data"), config: Config = None) -> None:
+def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting_arguments.Given = None) -> None:
     """Run DICOM Cast alone: read a DICOMweb server's change feed, keep a FHIR server true to it.
 
     Reads DicomWeb:Endpoint (or DicomWeb:PrivateEndpoint), ours or any with the reference's change feed, and writes to
@@ -134,24 +145,27 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None) -> None:
 
       DicomWeb__Endpoint=http://127.0.0.1:8080 Fhir__Endpoint=http://127.0.0.1:8090/fhir hounsfield cast --data-dir cast
     """
-    settings = load_settings(config)
+    settings = load_settings(config, given)
     for key in ("DicomWeb:Endpoint", "Fhir:Endpoint"):
         if not settings.text(key):
             raise SettingsError(f"{key} is not set; give it in the settings file or as {key.replace(':', '__')}.")
     normalise_root(settings.text("DicomWeb:Endpoint"))
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
-    from hounsfield.cli import processes
     from hounsfield.cli.casting import run_standalone
+    from hounsfield.cli.logs import configure_logging
 
-    processes.configure_logging(settings)
+    configure_logging(settings)
 
     asyncio.run(run_standalone(settings, database_url(settings, data_dir)))
 
 
-def load_settings(config: Path | None) -> Settings:
-    """Effective settings; unknown keys are reported once on standard error. Raises SettingsError."""
-    settings, warnings = settings_table.load(config)
+def load_settings(config: Path | None, given: list[str] | None = None) -> Settings:
+    """Effective settings; unknown keys are reported once on standard error. Raises SettingsError.
+
+    ``given``: what ``--set`` was given.
+    """
+    settings, warnings = settings_table.load(config, overrides=setting_arguments.by_key(given))
     for warning in warnings:
         typer.echo(f"hounsfield: {warning}", err=True)
     return settings
@@ -227,7 +241,11 @@ def migrate(settings: Settings, data_dir: Path) -> None:
     """Create or update the database schema."""
     from hounsfield.database.migrate import ensure
 
-    ensure(database_url(settings, data_dir))
+    ensure(
+        database_url(settings, data_dir),
+        create=settings.flag("SqlServer:Initialize"),
+        update=settings.flag("SqlServer:SchemaOptions:AutomaticUpdatesEnabled"),
+    )
 
 
 def refuse_lost_partitions(settings: Settings, data_dir: Path) -> None:
@@ -249,7 +267,7 @@ def refuse_lost_partitions(settings: Settings, data_dir: Path) -> None:
         )
 
 
-def _run(options: ProcessOptions, workers: int, *, background: bool, worker: bool) -> None:
+def _run(options: ProcessOptions, workers: int) -> None:
     """Supervise the API processes and the background process until a signal comes."""
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
@@ -269,8 +287,8 @@ def _run(options: ProcessOptions, workers: int, *, background: bool, worker: boo
         workers_kill_timeout=DRAIN_SECONDS,
         websockets=False,
     )
-    keeper = Keeper(["--worker"] if worker else []) if background else None
-    if keeper is not None:
+    if options.worker or options.cast:
+        keeper = Keeper()
         server.on_startup(keeper.start)
         server.on_shutdown(keeper.stop)
     server.on_startup(lambda: typer.echo(f"Hounsfield is listening on {options.own_root}"))
@@ -280,8 +298,8 @@ def _run(options: ProcessOptions, workers: int, *, background: bool, worker: boo
 class Keeper:
     """Keeps the background process running: started again when it dies, ended when the server stops."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._command = [sys.executable, "-m", "hounsfield.cli.background", *arguments]
+    def __init__(self) -> None:
+        self._command = [sys.executable, "-m", "hounsfield.cli.background"]
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
 

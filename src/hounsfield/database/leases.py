@@ -28,6 +28,13 @@ async def acquire(database: Database, name: str, owner: str, seconds: float) -> 
     return await database.write(unit)
 
 
+async def is_held(database: Database, name: str) -> bool:
+    """Whether some process holds the lease ``name`` now."""
+    now = time.time_ns() // 1000
+    row = await database.fetch_one("SELECT 1 FROM lease WHERE name = ? AND expires >= ?", name, now, quick=True)
+    return row is not None
+
+
 async def release(database: Database, name: str, owner: str) -> None:
     """Give the lease back, so that the next process need not wait for its end."""
 

@@ -34,10 +34,18 @@ async def current(url: str) -> str | None:
         await database.close()
 
 
-def ensure(url: str) -> None:
-    """Create or migrate the schema if it is not the newest. Raises SettingsError if that fails."""
-    if asyncio.run(current(url)) == HEAD:
+def ensure(url: str, *, create: bool = True, update: bool = True) -> None:
+    """Create or migrate the schema if it is not the newest. Raises SettingsError if that fails or is not allowed."""
+    found = asyncio.run(current(url))
+    if found == HEAD:
         return
+    if found is None and not create:
+        raise SettingsError("The database is empty, and SqlServer:Initialize does not allow to make the schema.")
+    if found is not None and not update:
+        raise SettingsError(
+            "The database has another schema than this program, and SqlServer:SchemaOptions:AutomaticUpdatesEnabled "
+            "does not allow to update it."
+        )
     done = subprocess.run(
         [sys.executable, "-m", "hounsfield.database.migrate"], input=url.encode(), capture_output=True, check=False
     )

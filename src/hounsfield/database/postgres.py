@@ -18,6 +18,7 @@ T = TypeVar("T")
 MAX_CONNECTIONS = 16
 """Connections of one process; commits of several run at the same time and share the server's WAL flush."""
 CONNECT_SECONDS = 10
+CHECK_SECONDS = 10
 ATTEMPTS = 5
 """How often a unit is tried when the server aborts it in favour of another (deadlock, serialisation, lost row)."""
 
@@ -119,7 +120,11 @@ class PostgresDatabase:
         raise AssertionError("unreachable")
 
     async def check(self) -> None:
-        await self.fetch("SELECT 1")
+        # A server that hangs keeps the connection open for good.
+        try:
+            await asyncio.wait_for(self.fetch("SELECT 1"), CHECK_SECONDS)
+        except TimeoutError as error:
+            raise StoreUnavailable("The index database does not answer.") from error
 
     async def close(self) -> None:
         if self._pool is not None:

@@ -124,6 +124,8 @@ class SqliteDatabase:
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="sqlite-reader")
         self._quick = self._connect_reader()
         self._writer_connection = connect(path)
+        opened = path.stat()
+        self._file = opened.st_dev, opened.st_ino
         self._queue_file = os.open(f"{path}-queue", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._writer = threading.Thread(target=self._write_loop, name="sqlite-writer", daemon=True)
         self._writer.start()
@@ -157,6 +159,13 @@ class SqliteDatabase:
 
     async def check(self) -> None:
         await self.fetch("SELECT 1")
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise StoreUnavailable("The index database's file is gone.") from error
+        if (found.st_dev, found.st_ino) != self._file:
+            # Both would go on working, and what is written here would be gone with the process.
+            raise StoreUnavailable("The index database's file was replaced while the server ran.")
 
     async def close(self) -> None:
         if self._closed:

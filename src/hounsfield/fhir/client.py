@@ -18,6 +18,8 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 FHIR_JSON = "application/fhir+json"
 TIMEOUT_SECONDS = 100.0
 """The default of the reference's HTTP client; a server busy with a large transaction may need long."""
+STATUS_SECONDS = 4.0
+"""How long a health check waits, which must be shorter than that of the whole endpoint."""
 MAX_PAGES = 1_000
 """Pages of one search: a server whose ``next`` leads round in circles must end somewhere."""
 
@@ -42,6 +44,14 @@ class HttpFhirTarget:
 
     async def capabilities(self) -> Resource:
         return await self._exchange("GET", f"{self._base}/metadata")
+
+    async def status(self) -> int:
+        """The HTTP status of ``GET metadata``, whose body is not read. Raises FhirUnreachable."""
+        try:
+            async with self._client.stream("GET", f"{self._base}/metadata", timeout=STATUS_SECONDS) as response:
+                return response.status_code
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise FhirUnreachable(f"GET failed: {type(error).__name__}.") from error
 
     async def search(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> list[Match]:
         asked = urlencode(list(parameters), quote_via=quote, safe=":/")

@@ -16,10 +16,17 @@ from hounsfield.storage.object_store import ObjectStore
 logger = logging.getLogger(__name__)
 
 LEASE = "background-worker"
-LEASE_MARGIN = 60.0
-"""Seconds a worker may be late for its next round before another takes over."""
+RENEWAL_SECONDS = 10.0
+"""How often a worker says that it is alive, and others look whether it still is."""
+LEASE_SECONDS = 30.0
+"""How long a worker may say nothing before another takes over."""
 ORPHAN_INTERVAL = timedelta(hours=6)
 """Orphans only come from crashes, and looking for them reads the names of all files."""
+
+
+async def is_alive(database: Database) -> bool:
+    """Whether some worker is at work. Raises StoreUnavailable."""
+    return await leases.is_held(database, LEASE)
 
 
 class BackgroundWorker:
@@ -30,23 +37,46 @@ class BackgroundWorker:
         self._files = files
         self._options = options
         self._owner = secrets.token_hex(8)
+        self._is_our_turn = asyncio.Event()
         self._next_sweep = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set."""
         pause = self._options.polling_interval.total_seconds()
+        # Beside the rounds: one that takes longer than the lease must not lose it.
+        renewing = asyncio.create_task(self._renew())
+        stopped = asyncio.create_task(stop.wait())
         while not stop.is_set():
+            turn = asyncio.create_task(self._is_our_turn.wait())
+            await asyncio.wait([turn, stopped], return_when=asyncio.FIRST_COMPLETED)
+            turn.cancel()
+            if stop.is_set():
+                break
             try:
-                if await leases.acquire(self._database, LEASE, self._owner, pause + LEASE_MARGIN):
-                    await self._round()
+                await self._round()
             except StoreUnavailable as error:
                 logger.warning("Background work waits: %s", error.message)
             except Exception as error:
                 logger.error("A round of background work failed: %s", type(error).__name__, exc_info=error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), timeout=pause)
+            await asyncio.wait([stopped], timeout=pause)
+        renewing.cancel()
+        with suppress(asyncio.CancelledError):
+            await renewing
         with suppress(Exception):
             await leases.release(self._database, LEASE, self._owner)
+
+    async def _renew(self) -> None:
+        while True:
+            try:
+                ours = await leases.acquire(self._database, LEASE, self._owner, LEASE_SECONDS)
+            except Exception as error:
+                logger.warning("Background work waits: %s", type(error).__name__)
+                ours = False
+            if ours:
+                self._is_our_turn.set()
+            else:
+                self._is_our_turn.clear()
+            await asyncio.sleep(RENEWAL_SECONDS)
 
     async def _round(self) -> None:
         removed = await clean_up(self._database, self._files, self._options)

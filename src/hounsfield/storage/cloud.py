@@ -17,11 +17,11 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from hounsfield.errors import SettingsError, StoreUnavailable
+from hounsfield.errors import ExternalStoreRefused, SettingsError, StoreUnavailable
 from hounsfield.storage.azure import AzureAccount, create_container, parse_connection_string
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated
 from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
-from hounsfield.storage.options import StoreOptions
+from hounsfield.storage.options import StoreOptions, Tuning
 from hounsfield.storage.spool import Upload
 
 if TYPE_CHECKING:
@@ -51,12 +51,13 @@ def open_cloud(scheme: str, container: str, prefix: str, options: StoreOptions) 
     try:
         match scheme:
             case "s3":
-                return CloudStore(_s3(container, prefix, options))
+                return CloudStore(_s3(container, prefix, options), options)
             case "az":
                 account = _azure_account(options)
-                return CloudStore(_azure(container, prefix, account, options), account, container)
+                made = None if options.external else account
+                return CloudStore(_azure(container, prefix, account, options), options, made, container)
             case _:
-                return CloudStore(_google(container, prefix))
+                return CloudStore(_google(container, prefix, options), options)
     except BaseError:
         # The text could hold a credential.
         raise SettingsError(
@@ -69,10 +70,17 @@ class CloudStore:
     """The object store over a bucket or container; see ObjectStore."""
 
     def __init__(
-        self, store: S3Store | AzureStore | GCSStore, account: AzureAccount | None = None, container: str = ""
+        self,
+        store: S3Store | AzureStore | GCSStore,
+        options: StoreOptions,
+        account: AzureAccount | None = None,
+        container: str = "",
     ) -> None:
         """With an ``account``, a missing ``container`` is created by the first put, as the reference does."""
         self._store = store
+        self._refusal = ExternalStoreRefused if options.external else StoreUnavailable
+        self._parts_at_a_time = options.tuning.parts_at_a_time or PARTS_AT_A_TIME
+        self._requests_at_a_time = options.tuning.requests_at_a_time or REQUESTS_AT_A_TIME
         self._account = account
         self._container = container
 
@@ -85,7 +93,7 @@ class CloudStore:
         except ObjectMissing:
             # A put can miss nothing but the bucket.
             if self._account is None:
-                raise StoreUnavailable("The bucket or container of the object store does not exist.") from None
+                raise self._refusal("The bucket or container of the object store does not exist.") from None
             await asyncio.to_thread(create_container, self._account, self._container)
             await self._put(key, body)
 
@@ -112,7 +120,7 @@ class CloudStore:
 
     async def get_many(self, keys: Sequence[str]) -> builtins.list[bytes]:
         """See ObjectStore."""
-        return await _together(self._get_whole, keys)
+        return await self._together(self._get_whole, keys)
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         """See ObjectStore."""
@@ -120,7 +128,7 @@ class CloudStore:
         if length == 0:
             return b""
         try:
-            with _errors():
+            with self._errors():
                 data = await obstore.get_range_async(self._store, key, start=offset, length=length)
         except StoreUnavailable:
             # A range behind the end is answered with an error that looks like any other.
@@ -137,13 +145,13 @@ class CloudStore:
 
     async def missing(self, keys: Sequence[str]) -> builtins.list[str]:
         """See ObjectStore."""
-        there = await _together(self._exists, keys)
+        there = await self._together(self._exists, keys)
         return [key for key, exists in zip(keys, there, strict=True) if not exists]
 
     async def size(self, key: str) -> int:
         """See ObjectStore."""
         check_key(key)
-        with _errors():
+        with self._errors():
             return (await obstore.head_async(self._store, key))["size"]
 
     def local_path(self, key: str) -> Path | None:
@@ -158,11 +166,11 @@ class CloudStore:
         for start in range(0, len(listed), DELETED_AT_A_TIME):
             batch = listed[start : start + DELETED_AT_A_TIME]
             try:
-                with _errors():
+                with self._errors():
                     await obstore.delete_async(self._store, batch)
             except ObjectMissing:
                 # What became of the others is not said, and deleting twice does no harm.
-                await _together(self._delete, batch)
+                await self._together(self._delete, batch)
 
     async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[StoredObject]:
         """See ObjectStore."""
@@ -170,7 +178,7 @@ class CloudStore:
             self._store, prefix.rstrip("/") or None, offset=start_after or None, chunk_size=LISTED_AT_A_TIME
         ).__aiter__()
         while True:
-            with _errors():
+            with self._errors():
                 batch = await anext(found, None)
             if batch is None:
                 return
@@ -191,15 +199,15 @@ class CloudStore:
         """See ObjectStore. Connections close with the process."""
 
     async def _put(self, key: str, body: bytes | bytearray | memoryview | Path) -> None:
-        with _errors():
-            await obstore.put_async(self._store, key, body, chunk_size=PART_SIZE, max_concurrency=PARTS_AT_A_TIME)
+        with self._errors():
+            await obstore.put_async(self._store, key, body, chunk_size=PART_SIZE, max_concurrency=self._parts_at_a_time)
 
     def _begin(self, key: str, window: tuple[int, int] | None) -> asyncio.Task[bytes] | None:
         return None if window is None else asyncio.create_task(self.get_range(key, *window))
 
     async def _get_whole(self, key: str) -> bytes:
         check_key(key)
-        with _errors():
+        with self._errors():
             found = await obstore.get_async(self._store, key)
             return (await found.bytes_async()).to_bytes()
 
@@ -212,10 +220,32 @@ class CloudStore:
 
     async def _delete(self, key: str) -> None:
         try:
-            with _errors():
+            with self._errors():
                 await obstore.delete_async(self._store, key)
         except ObjectMissing:
             return
+
+    async def _together(self, call: Callable[[str], Awaitable[Result]], keys: Sequence[str]) -> builtins.list[Result]:
+        """``call`` for every key, so many at a time; results in order."""
+        gate = asyncio.Semaphore(self._requests_at_a_time)
+
+        async def one(key: str) -> Result:
+            async with gate:
+                return await call(key)
+
+        return await asyncio.gather(*(one(key) for key in keys))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Our errors for obstore's."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ObjectMissing from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise self._refusal("The object store refuses the configured credentials.") from error
+        except BaseError as error:
+            raise StoreUnavailable("The object store does not answer as it should.") from error
 
 
 def _s3(bucket: str, prefix: str, options: StoreOptions) -> S3Store:
@@ -229,8 +259,8 @@ def _s3(bucket: str, prefix: str, options: StoreOptions) -> S3Store:
         bucket,
         prefix=prefix or None,
         config=cast("S3Config", {name: value for name, value in given.items() if value}),
-        client_options=_client(options.allow_http),
-        retry_config=_retries(),
+        client_options=_client(options.allow_http, options.tuning),
+        retry_config=_retries(options.tuning),
     )
 
 
@@ -255,21 +285,34 @@ def _azure(container: str, prefix: str, account: AzureAccount | None, options: S
         container,
         prefix=prefix or None,
         config=cast("AzureConfig", {name: value for name, value in given.items() if value}),
-        client_options=_client(allow_http),
-        retry_config=_retries(),
+        client_options=_client(allow_http, options.tuning),
+        retry_config=_retries(options.tuning),
     )
 
 
-def _google(bucket: str, prefix: str) -> GCSStore:
-    return GCSStore(bucket, prefix=prefix or None, client_options=_client(allow_http=False), retry_config=_retries())
+def _google(bucket: str, prefix: str, options: StoreOptions) -> GCSStore:
+    client, retries = _client(False, options.tuning), _retries(options.tuning)
+    return GCSStore(bucket, prefix=prefix or None, client_options=client, retry_config=retries)
 
 
-def _client(allow_http: bool) -> "ClientConfig":
-    return {"allow_http": allow_http, "connect_timeout": CONNECT_TIMEOUT}
+def _client(allow_http: bool, tuning: Tuning) -> "ClientConfig":
+    client: ClientConfig = {"allow_http": allow_http, "connect_timeout": tuning.connect_timeout or CONNECT_TIMEOUT}
+    if tuning.request_timeout is not None:
+        client["timeout"] = tuning.request_timeout
+    return client
 
 
-def _retries() -> "RetryConfig":
-    return {"max_retries": RETRIES, "retry_timeout": RETRY_TIMEOUT}
+def _retries(tuning: Tuning) -> "RetryConfig":
+    retries: RetryConfig = {
+        "max_retries": RETRIES if tuning.max_retries is None else tuning.max_retries,
+        "retry_timeout": RETRY_TIMEOUT,
+    }
+    if tuning.retry_delay is not None:
+        retries["backoff"] = {
+            "init_backoff": tuning.retry_delay,
+            "max_backoff": tuning.retry_delay if tuning.fixed_delay else RETRY_TIMEOUT,
+        }
+    return retries
 
 
 def _body(source: Source) -> bytes | bytearray | memoryview | Path:
@@ -286,30 +329,6 @@ def _body(source: Source) -> bytes | bytearray | memoryview | Path:
 def _windows(offset: int, length: int) -> Iterator[tuple[int, int]]:
     end = offset + length
     return ((start, min(WINDOW, end - start)) for start in range(offset, end, WINDOW))
-
-
-async def _together(call: Callable[[str], Awaitable[Result]], keys: Sequence[str]) -> builtins.list[Result]:
-    """``call`` for every key, so many at a time; results in order."""
-    gate = asyncio.Semaphore(REQUESTS_AT_A_TIME)
-
-    async def one(key: str) -> Result:
-        async with gate:
-            return await call(key)
-
-    return await asyncio.gather(*(one(key) for key in keys))
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Our errors for obstore's."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ObjectMissing from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise StoreUnavailable("The object store refuses the configured credentials.") from error
-    except BaseError as error:
-        raise StoreUnavailable("The object store does not answer as it should.") from error
 
 
 async def _nothing() -> None:
