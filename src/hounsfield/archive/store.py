@@ -6,7 +6,9 @@ file has been synced; the directory is synced beside that commit, or before it w
 """
 
 import asyncio
+import logging
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ from hounsfield.index.partitions import Partition
 from hounsfield.storage.layout import file_key
 from hounsfield.storage.object_store import Settle
 from hounsfield.storage.spool import Upload
+
+logger = logging.getLogger(__name__)
 
 SOP_CLASS_UID = "00080016"
 SOP_INSTANCE_UID = "00080018"
@@ -108,27 +112,22 @@ async def _store_group(
 ) -> tuple[list[Outcome], StoreUnavailable | None]:
     outcomes: list[Outcome] = []
     ready: list[_Prepared] = []
+    error: StoreUnavailable | None = None
     for upload in uploads:
-        if upload.size <= INLINE_BYTES:
-            outcome, prepared = _prepare(archive, upload, request)
-        else:
-            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request)
+        outcome, prepared, problem = await _admit(archive, upload, request)
         outcomes.append(outcome)
-        if prepared is None:
-            continue
-        if await instances.exists(archive.database, prepared.new.path):
-            outcome.failure = FailureReason.ALREADY_EXISTS
-        else:
+        error = error or problem
+        if prepared is not None:
             ready.append(prepared)
     if not ready:
-        return outcomes, None
+        return outcomes, error
     faults.point("store: read")
     if len(ready) == 1:
         placed = [await _place(archive, ready[0])]
     else:
         placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
     faults.point("store: placed")
-    error = next((found for found in placed if isinstance(found, StoreUnavailable)), None)
+    error = error or next((found for found in placed if isinstance(found, StoreUnavailable)), None)
     # The names of the files become durable beside the commit; both are before anybody is told.
     settling = [settle() for settle in placed if not isinstance(settle, StoreUnavailable)]
     ready = [prepared for prepared in ready if prepared.outcome.failure is None]
@@ -145,6 +144,33 @@ async def _store_group(
             prepared.outcome.path = None
             prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
     return outcomes, error
+
+
+async def _admit(
+    archive: Archive, upload: Upload, request: StoreRequest
+) -> tuple[Outcome, _Prepared | None, StoreUnavailable | None]:
+    """Read and validate one instance, and see that it is not there already.
+
+    Whatever goes wrong is this instance's failure: others of the request may be stored by now.
+    """
+    outcome = Outcome()
+    try:
+        if upload.size <= INLINE_BYTES:
+            outcome, prepared = _prepare(archive, upload, request)
+        else:
+            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request)
+        if prepared is None or not await instances.exists(archive.database, prepared.new.path):
+            return outcome, prepared, None
+        outcome.failure = FailureReason.ALREADY_EXISTS
+    except StoreUnavailable as error:
+        outcome.failure = FailureReason.PROCESSING_FAILURE
+        return outcome, None, error
+    except Exception as error:
+        # Class and place, not the text, which may quote values of the file.
+        place = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("Unexpected error: %s\n%s", type(error).__name__, place)
+        outcome.failure = FailureReason.PROCESSING_FAILURE
+    return outcome, None, None
 
 
 def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
