@@ -217,6 +217,15 @@ async def test_deletions_are_synced(files: LocalStore, tmp_path: Path, monkeypat
     assert recorder.calls == [("fsync", "a")]
 
 
+async def test_a_deletion_is_never_lost_on_another_directory(files: LocalStore, tmp_path: Path) -> None:
+    """As when the volume is mounted elsewhere, or an empty folder shows where it was."""
+    await files.put("study/series/object", b"x")
+    (tmp_path / "files").rename(tmp_path / "moved")
+    (tmp_path / "files").mkdir()
+    await files.delete_many(["study/series/object"])
+    assert everything_below(tmp_path / "moved") == []
+
+
 def test_puts_race_with_deletions_that_remove_the_directory(tmp_path: Path) -> None:
     """Two stores, as in two processes: one empties the directory again and again while the other fills it."""
     stores = [LocalStore(tmp_path / "files"), LocalStore(tmp_path / "files")]
