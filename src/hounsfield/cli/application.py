@@ -23,6 +23,7 @@ from hounsfield.web.cast import cast_check, cast_routes
 from hounsfield.web.cors import CorsPolicy
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
+from hounsfield.web.metrics import metrics_route
 from hounsfield.web.openapi import openapi_route
 from hounsfield.web.partitions import Partitions
 
@@ -69,6 +70,9 @@ def build(options: ProcessOptions) -> ASGIApp:
             partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
         )
     ]
+    routes.append(
+        metrics_route(archive.database, settings.number("DicomServer:Services:DeletedInstanceCleanup:MaxRetries"))
+    )
     routes += cast_routes(archive.database, latest, enabled=options.cast)
     if options.cast:
         checks["DicomCast"] = cast_check(archive.database, latest, enabled=True)
