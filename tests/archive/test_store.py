@@ -51,6 +51,8 @@ class FragileDatabase(SqliteDatabase):
     """A database that stops writing when told to."""
 
     writes = True
+    undone = False
+    """Whether it is certain that a failed write saved nothing."""
     reads = 1_000_000
     """How many statements are answered before it goes away."""
 
@@ -62,7 +64,7 @@ class FragileDatabase(SqliteDatabase):
 
     async def write(self, unit: Unit[T]) -> T:
         if not self.writes:
-            raise StoreUnavailable("The database is away.")
+            raise StoreUnavailable("The database is away.", undone=self.undone)
         return await super().write(unit)
 
 
@@ -142,10 +144,21 @@ async def test_a_database_that_fails_makes_nothing_visible(fragile: Fragile) -> 
     with pytest.raises(StoreUnavailable):
         await fragile.store(*datasets)
     assert await fragile.visible() == set()
+    # One of them may be visible yet: the commit may have gone through before the connection broke.
+    assert len(fragile.stored_files()) == 3
     fragile.database.writes = True
     # The files of the failed request may lie about; they are not in the way.
     assert [outcome.failure for outcome in await fragile.store(*datasets)] == [None] * 3
     assert await feed.latest_sequence(fragile.database) == 3
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+async def test_a_write_that_is_certainly_undone_leaves_no_files(fragile: Fragile, deletes: bool) -> None:
+    """As on a full disk, which would be fuller with every attempt."""
+    fragile.database.writes, fragile.database.undone, fragile.files.deletes = False, True, deletes
+    with pytest.raises(StoreUnavailable, match="database is away"):
+        await fragile.store(*some(3))
+    assert len(fragile.stored_files()) == (0 if deletes else 3)
 
 
 async def test_a_failure_of_one_group_leaves_the_others(fragile: Fragile) -> None:

@@ -19,6 +19,8 @@ from hounsfield.errors import InternalError, StoreUnavailable
 from hounsfield.storage import local
 from hounsfield.storage.local import LocalStore
 from hounsfield.storage.spool import Spool, Upload
+from tests import disk
+from tests.disk import Disk
 
 
 async def received(spool: Spool, data: bytes) -> Upload:
@@ -298,20 +300,15 @@ def test_short_writes_are_continued(files: LocalStore, tmp_path: Path, monkeypat
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
     """A file system of 1 MiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    with disk.small_disk(tmp_path / "disk", "1m") as mounted:
+        yield mounted
 
 
-async def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
-    store = LocalStore(small_disk / "files")
-    spool = Spool(small_disk / "spool", memory_limit=1000)
+async def test_a_full_disk(small_disk: Disk) -> None:
+    store = LocalStore(small_disk.directory / "files")
+    spool = Spool(small_disk.directory / "spool", memory_limit=1000)
     await store.put("a/first", b"x" * 600_000)
     with pytest.raises(StoreUnavailable, match="full"):
         await store.put("a/second", b"x" * 600_000)
@@ -323,16 +320,16 @@ async def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
             await upload.write(b"x" * 600_000)
     upload.discard()
     spool.close()
-    assert everything_below(small_disk) == ["files", "files/a", "files/a/first", "spool"]
+    assert everything_below(small_disk.directory) == ["files", "files/a", "files/a/first", "spool"]
     await store.put("b/c/second", b"x" * 300_000)
     assert await store.get_many(["a/first"]) == [b"x" * 600_000]
     await store.close()
 
 
-async def test_a_read_only_disk(small_disk: Path) -> None:
-    store = LocalStore(small_disk / "files")
+async def test_a_read_only_disk(small_disk: Disk) -> None:
+    store = LocalStore(small_disk.directory / "files")
     await store.put("a/first", b"x")
-    await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    small_disk.turn("ro")
     for key in ("a/second", "b/second"):
         with pytest.raises(StoreUnavailable, match="read-only"):
             await store.put(key, b"x")
@@ -341,7 +338,7 @@ async def test_a_read_only_disk(small_disk: Path) -> None:
     with pytest.raises(StoreUnavailable, match="read-only"):
         await store.check()
     with pytest.raises(StoreUnavailable, match="read-only"):
-        Spool(small_disk / "spool")
+        Spool(small_disk.directory / "spool")
     assert await store.get_many(["a/first"]) == [b"x"]
     await store.close()
 

@@ -138,8 +138,11 @@ async def _store_group(
             # Whatever happens, nobody is told while any of it is still under way.
             await (settling[0] if len(settling) == 1 else asyncio.gather(*settling))
     except StoreUnavailable as problem:
-        # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans.
+        # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans. Where it
+        # certainly did not, as on a full disk, they must not make matters worse.
         error = problem
+        if problem.undone:
+            await _remove(archive, ready)
         for prepared in ready:
             prepared.outcome.path = None
             prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
@@ -232,14 +235,18 @@ async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
         return await instances.add(tx, [prepared.new for prepared in ready], now)
 
     versions = await archive.database.write(unit)
-    duplicates = []
+    duplicates: list[_Prepared] = []
     for prepared, version in zip(ready, versions, strict=True):
         if version is None:
             prepared.outcome.failure = FailureReason.ALREADY_EXISTS
-            duplicates.append(prepared.new.file_key)
+            duplicates.append(prepared)
         else:
             prepared.outcome.path = prepared.new.path
     if duplicates:
-        # The others are stored whatever becomes of these; what stays is swept as an orphan.
-        with suppress(StoreUnavailable):
-            await archive.files.delete_many(duplicates)
+        await _remove(archive, duplicates)
+
+
+async def _remove(archive: Archive, unused: Sequence[_Prepared]) -> None:
+    """Remove files that no instance will refer to. Where that fails, too, they are swept as orphans."""
+    with suppress(StoreUnavailable):
+        await archive.files.delete_many([prepared.new.file_key for prepared in unused])

@@ -37,7 +37,7 @@ class BackgroundWorker:
         pause = self._options.polling_interval.total_seconds()
         while not stop.is_set():
             try:
-                if await leases.acquire(self._database, LEASE, self._owner, pause + LEASE_MARGIN):
+                if await self._my_turn(pause + LEASE_MARGIN):
                     await self._round()
             except StoreUnavailable as error:
                 logger.warning("Background work waits: %s", error.message)
@@ -47,6 +47,14 @@ class BackgroundWorker:
                 await asyncio.wait_for(stop.wait(), timeout=pause)
         with suppress(Exception):
             await leases.release(self._database, LEASE, self._owner)
+
+    async def _my_turn(self, seconds: float) -> bool:
+        try:
+            return await leases.acquire(self._database, LEASE, self._owner, seconds)
+        except StoreUnavailable as error:
+            # A full disk has no room for a lease, and this is the work that makes room. Two at it do no harm.
+            logger.info("Background work goes on without a lease: %s", error.message)
+            return True
 
     async def _round(self) -> None:
         removed = await clean_up(self._database, self._files, self._options)
