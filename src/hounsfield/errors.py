@@ -61,9 +61,16 @@ class UnsupportedMediaType(HounsfieldError):
 
 
 class StoreUnavailable(HounsfieldError):
-    """Database or object store cannot be reached or refuse to write; the client should retry."""
+    """Database or object store cannot be reached or refuse to write; the client should retry.
+
+    ``undone``: it is certain that nothing of a write was saved, nor will be.
+    """
 
     status = 503
+
+    def __init__(self, message: str, *, undone: bool = False) -> None:
+        super().__init__(message)
+        self.undone = undone
 
 
 class ExternalStoreRefused(StoreUnavailable):

@@ -9,11 +9,13 @@ from typing import TypeVar
 import pytest
 from pydicom.dataset import Dataset
 
+from hounsfield.archive import store as store_module
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.store import GROUP, FailureReason, Outcome, StoreRequest, store
-from hounsfield.database.engine import Unit
+from hounsfield.database.engine import Row, Unit, Value
 from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
+from hounsfield.dicom import part10
 from hounsfield.errors import StoreUnavailable
 from hounsfield.index import feed
 from hounsfield.index.partitions import DEFAULT
@@ -49,10 +51,20 @@ class FragileDatabase(SqliteDatabase):
     """A database that stops writing when told to."""
 
     writes = True
+    undone = False
+    """Whether it is certain that a failed write saved nothing."""
+    reads = 1_000_000
+    """How many statements are answered before it goes away."""
+
+    async def fetch(self, sql: str, *values: Value, quick: bool = False) -> list[Row]:
+        self.reads -= 1
+        if self.reads < 0:
+            raise StoreUnavailable("The database is away.")
+        return await super().fetch(sql, *values, quick=quick)
 
     async def write(self, unit: Unit[T]) -> T:
         if not self.writes:
-            raise StoreUnavailable("The database is away.")
+            raise StoreUnavailable("The database is away.", undone=self.undone)
         return await super().write(unit)
 
 
@@ -132,10 +144,21 @@ async def test_a_database_that_fails_makes_nothing_visible(fragile: Fragile) -> 
     with pytest.raises(StoreUnavailable):
         await fragile.store(*datasets)
     assert await fragile.visible() == set()
+    # One of them may be visible yet: the commit may have gone through before the connection broke.
+    assert len(fragile.stored_files()) == 3
     fragile.database.writes = True
     # The files of the failed request may lie about; they are not in the way.
     assert [outcome.failure for outcome in await fragile.store(*datasets)] == [None] * 3
     assert await feed.latest_sequence(fragile.database) == 3
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+async def test_a_write_that_is_certainly_undone_leaves_no_files(fragile: Fragile, deletes: bool) -> None:
+    """As on a full disk, which would be fuller with every attempt."""
+    fragile.database.writes, fragile.database.undone, fragile.files.deletes = False, True, deletes
+    with pytest.raises(StoreUnavailable, match="database is away"):
+        await fragile.store(*some(3))
+    assert len(fragile.stored_files()) == (0 if deletes else 3)
 
 
 async def test_a_failure_of_one_group_leaves_the_others(fragile: Fragile) -> None:
@@ -143,6 +166,42 @@ async def test_a_failure_of_one_group_leaves_the_others(fragile: Fragile) -> Non
     fragile.files.refused = frozenset(ds.SOPInstanceUID for ds in datasets[:GROUP])
     outcomes = await fragile.store(*datasets)
     assert [outcome.failure for outcome in outcomes] == [FAILED] * GROUP + [None] * 2
+
+
+async def test_a_database_that_goes_away_leaves_what_is_stored(fragile: Fragile) -> None:
+    datasets = some(GROUP + 3)
+    fragile.database.reads = GROUP + 1
+    outcomes = await fragile.store(*datasets)
+    fragile.database.reads = 1_000_000
+    assert [outcome.failure for outcome in outcomes] == [None] * (GROUP + 1) + [FAILED] * 2
+    assert [outcome.sop_instance_uid for outcome in outcomes] == [ds.SOPInstanceUID for ds in datasets]
+    assert await fragile.visible() == {ds.SOPInstanceUID for ds in datasets[: GROUP + 1]}
+    fragile.database.reads = 0
+    with pytest.raises(StoreUnavailable):
+        await fragile.store(*some(2))
+    fragile.database.reads = 1_000_000
+
+
+async def test_a_mistake_of_ours_costs_one_instance(
+    fragile: Fragile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    datasets = some(3)
+    ds = datasets[1]
+    real = part10.read_instance
+    unlucky = ds.SOPInstanceUID.encode()
+
+    def stumble(upload: Upload) -> part10.Instance:
+        if unlucky in upload.read_at(0, upload.size):
+            raise ValueError(str(ds.PatientName))
+        return real(upload)
+
+    monkeypatch.setattr(store_module, "read_instance", stumble)
+    outcomes = await fragile.store(*datasets)
+    assert [outcome.failure for outcome in outcomes] == [None, FAILED, None]
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "ValueError" in record.getMessage()
+    assert "Doe" not in caplog.text
 
 
 @pytest.mark.parametrize("deletes", [True, False])

@@ -155,6 +155,25 @@ async def test_a_database_that_is_away_is_unavailable() -> None:
         await database.write(put("a"))
 
 
+@pytest.mark.peer
+async def test_what_the_server_refuses_is_known_to_be_undone(migrated_postgres: str) -> None:
+    database = open_database(migrated_postgres)
+
+    async def unit(tx: Transaction) -> None:
+        await tx.execute("SET TRANSACTION READ ONLY")
+        await put("never")(tx)
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await database.write(unit)
+    assert caught.value.undone
+    assert "never" not in await names(database)
+    await database.close()
+    away = open_database("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(StoreUnavailable) as caught:
+        await away.write(put("never"))
+    assert not caught.value.undone
+
+
 async def test_a_full_disk_fails_the_whole_group_and_nothing_is_half_written(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'index.db'}"
     migrate.upgrade(url)
@@ -174,6 +193,7 @@ async def test_a_full_disk_fails_the_whole_group_and_nothing_is_half_written(tmp
         return_exceptions=True,
     )
     assert isinstance(results[1], StoreUnavailable)
+    assert results[1].undone
     expected = [] if isinstance(results[0], StoreUnavailable) else ["small"]
     assert await names(database) == expected
     await database.write(put("after"))

@@ -2,7 +2,7 @@
 
 from hounsfield.database.engine import Database
 from hounsfield.index import deleted_files
-from hounsfield.index.deleted_files import DeletedFile
+from hounsfield.index.deleted_files import Backlog, DeletedFile
 from tests.factories import uid
 
 LATE = 10**9
@@ -42,3 +42,17 @@ async def test_a_failure_is_counted_and_put_off_until_there_were_too_many(databa
     (file,) = await due(database, LATE - 1, max_retries=3)
     assert file.retry_count == 3
     await deleted_files.removed(database, [file])
+
+
+async def test_the_backlog_counts_what_waits_and_what_was_given_up(database: Database) -> None:
+    await deleted_files.removed(database, await due(database, LATE * 2, max_retries=100))
+    assert await deleted_files.backlog(database, 2) == Backlog(0, 0, None)
+    for now in (700, 500, 600):
+        await queue(database, now)
+    (oldest, *_) = await due(database, 700)
+    for _ in range(3):
+        await deleted_files.failed(database, oldest, 10_000)
+    assert await deleted_files.backlog(database, 3) == Backlog(3, 0, 500)
+    assert await deleted_files.backlog(database, 2) == Backlog(3, 1, 500)
+    await deleted_files.removed(database, [oldest])
+    assert await deleted_files.backlog(database, 2) == Backlog(2, 0, 600)

@@ -15,6 +15,7 @@ from hounsfield.archive.store import StoreRequest, store
 from hounsfield.database import migrate
 from hounsfield.database.connect import open_database
 from hounsfield.errors import StoreUnavailable
+from hounsfield.index import deleted_files
 from hounsfield.index.instances import InstancePath
 from hounsfield.index.partitions import DEFAULT
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
@@ -105,6 +106,39 @@ async def test_a_file_that_cannot_be_removed_is_retried_and_then_given_up(
     assert await place.queued() == [(3,)]
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "CRITICAL"]
     assert len(place.on_disk()) == 1
+
+
+async def test_a_failure_nobody_foresaw_keeps_no_other_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    await delete(place.archive, await place.store(5))
+    real = place.files.delete_many
+    (first, *_) = await deleted_files.due(place.archive.database, time.time_ns() // 1000, 5, 1)
+
+    async def stumble(keys: list[str]) -> None:
+        if first.file_key in keys:
+            raise ValueError("on purpose")
+        await real(keys)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(place.files, "delete_many", stumble)
+        assert await clean_up(place.archive.database, place.files, NOW) == 4
+    assert await place.queued() == [(3,)]
+
+
+async def test_a_database_that_fails_in_between_does_no_harm(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are gone and their rows are not; the next round finds nothing to remove, and is content."""
+    await delete(place.archive, await place.store(2))
+
+    async def away(database: object, files: object) -> None:
+        raise StoreUnavailable("The database is away.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(deleted_files, "removed", away)
+        with pytest.raises(StoreUnavailable):
+            await clean_up(place.archive.database, place.files, NOW)
+    assert place.on_disk() == []
+    assert await place.queued() == [(0,), (0,)]
+    assert await clean_up(place.archive.database, place.files, NOW) == 2
+    assert await place.queued() == []
 
 
 async def test_only_old_files_nobody_refers_to_are_orphans(place: Place) -> None:

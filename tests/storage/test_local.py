@@ -19,6 +19,8 @@ from hounsfield.errors import InternalError, StoreUnavailable
 from hounsfield.storage import local
 from hounsfield.storage.local import LocalStore
 from hounsfield.storage.spool import Spool, Upload
+from tests import disk
+from tests.disk import Disk
 
 
 async def received(spool: Spool, data: bytes) -> Upload:
@@ -217,6 +219,15 @@ async def test_deletions_are_synced(files: LocalStore, tmp_path: Path, monkeypat
     assert recorder.calls == [("fsync", "a")]
 
 
+async def test_a_deletion_is_never_lost_on_another_directory(files: LocalStore, tmp_path: Path) -> None:
+    """As when the volume is mounted elsewhere, or an empty folder shows where it was."""
+    await files.put("study/series/object", b"x")
+    (tmp_path / "files").rename(tmp_path / "moved")
+    (tmp_path / "files").mkdir()
+    await files.delete_many(["study/series/object"])
+    assert everything_below(tmp_path / "moved") == []
+
+
 def test_puts_race_with_deletions_that_remove_the_directory(tmp_path: Path) -> None:
     """Two stores, as in two processes: one empties the directory again and again while the other fills it."""
     stores = [LocalStore(tmp_path / "files"), LocalStore(tmp_path / "files")]
@@ -289,20 +300,15 @@ def test_short_writes_are_continued(files: LocalStore, tmp_path: Path, monkeypat
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Disk]:
     """A file system of 1 MiB."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    with disk.small_disk(tmp_path / "disk", "1m") as mounted:
+        yield mounted
 
 
-async def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
-    store = LocalStore(small_disk / "files")
-    spool = Spool(small_disk / "spool", memory_limit=1000)
+async def test_a_full_disk(small_disk: Disk) -> None:
+    store = LocalStore(small_disk.directory / "files")
+    spool = Spool(small_disk.directory / "spool", memory_limit=1000)
     await store.put("a/first", b"x" * 600_000)
     with pytest.raises(StoreUnavailable, match="full"):
         await store.put("a/second", b"x" * 600_000)
@@ -314,16 +320,16 @@ async def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
             await upload.write(b"x" * 600_000)
     upload.discard()
     spool.close()
-    assert everything_below(small_disk) == ["files", "files/a", "files/a/first", "spool"]
+    assert everything_below(small_disk.directory) == ["files", "files/a", "files/a/first", "spool"]
     await store.put("b/c/second", b"x" * 300_000)
     assert await store.get_many(["a/first"]) == [b"x" * 600_000]
     await store.close()
 
 
-async def test_a_read_only_disk(small_disk: Path) -> None:
-    store = LocalStore(small_disk / "files")
+async def test_a_read_only_disk(small_disk: Disk) -> None:
+    store = LocalStore(small_disk.directory / "files")
     await store.put("a/first", b"x")
-    await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    small_disk.turn("ro")
     for key in ("a/second", "b/second"):
         with pytest.raises(StoreUnavailable, match="read-only"):
             await store.put(key, b"x")
@@ -332,7 +338,7 @@ async def test_a_read_only_disk(small_disk: Path) -> None:
     with pytest.raises(StoreUnavailable, match="read-only"):
         await store.check()
     with pytest.raises(StoreUnavailable, match="read-only"):
-        Spool(small_disk / "spool")
+        Spool(small_disk.directory / "spool")
     assert await store.get_many(["a/first"]) == [b"x"]
     await store.close()
 

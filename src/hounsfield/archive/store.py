@@ -6,7 +6,9 @@ file has been synced; the directory is synced beside that commit, or before it w
 """
 
 import asyncio
+import logging
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ from hounsfield.index.partitions import Partition
 from hounsfield.storage.layout import file_key
 from hounsfield.storage.object_store import Settle
 from hounsfield.storage.spool import Upload
+
+logger = logging.getLogger(__name__)
 
 SOP_CLASS_UID = "00080016"
 SOP_INSTANCE_UID = "00080018"
@@ -108,27 +112,22 @@ async def _store_group(
 ) -> tuple[list[Outcome], StoreUnavailable | None]:
     outcomes: list[Outcome] = []
     ready: list[_Prepared] = []
+    error: StoreUnavailable | None = None
     for upload in uploads:
-        if upload.size <= INLINE_BYTES:
-            outcome, prepared = _prepare(archive, upload, request)
-        else:
-            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request)
+        outcome, prepared, problem = await _admit(archive, upload, request)
         outcomes.append(outcome)
-        if prepared is None:
-            continue
-        if await instances.exists(archive.database, prepared.new.path):
-            outcome.failure = FailureReason.ALREADY_EXISTS
-        else:
+        error = error or problem
+        if prepared is not None:
             ready.append(prepared)
     if not ready:
-        return outcomes, None
+        return outcomes, error
     faults.point("store: read")
     if len(ready) == 1:
         placed = [await _place(archive, ready[0])]
     else:
         placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
     faults.point("store: placed")
-    error = next((found for found in placed if isinstance(found, StoreUnavailable)), None)
+    error = error or next((found for found in placed if isinstance(found, StoreUnavailable)), None)
     # The names of the files become durable beside the commit; both are before anybody is told.
     settling = [settle() for settle in placed if not isinstance(settle, StoreUnavailable)]
     ready = [prepared for prepared in ready if prepared.outcome.failure is None]
@@ -139,12 +138,42 @@ async def _store_group(
             # Whatever happens, nobody is told while any of it is still under way.
             await (settling[0] if len(settling) == 1 else asyncio.gather(*settling))
     except StoreUnavailable as problem:
-        # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans.
+        # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans. Where it
+        # certainly did not, as on a full disk, they must not make matters worse.
         error = problem
+        if problem.undone:
+            await _remove(archive, ready)
         for prepared in ready:
             prepared.outcome.path = None
             prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
     return outcomes, error
+
+
+async def _admit(
+    archive: Archive, upload: Upload, request: StoreRequest
+) -> tuple[Outcome, _Prepared | None, StoreUnavailable | None]:
+    """Read and validate one instance, and see that it is not there already.
+
+    Whatever goes wrong is this instance's failure: others of the request may be stored by now.
+    """
+    outcome = Outcome()
+    try:
+        if upload.size <= INLINE_BYTES:
+            outcome, prepared = _prepare(archive, upload, request)
+        else:
+            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request)
+        if prepared is None or not await instances.exists(archive.database, prepared.new.path):
+            return outcome, prepared, None
+        outcome.failure = FailureReason.ALREADY_EXISTS
+    except StoreUnavailable as error:
+        outcome.failure = FailureReason.PROCESSING_FAILURE
+        return outcome, None, error
+    except Exception as error:
+        # Class and place, not the text, which may quote values of the file.
+        place = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("Unexpected error: %s\n%s", type(error).__name__, place)
+        outcome.failure = FailureReason.PROCESSING_FAILURE
+    return outcome, None, None
 
 
 def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
@@ -206,14 +235,18 @@ async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
         return await instances.add(tx, [prepared.new for prepared in ready], now)
 
     versions = await archive.database.write(unit)
-    duplicates = []
+    duplicates: list[_Prepared] = []
     for prepared, version in zip(ready, versions, strict=True):
         if version is None:
             prepared.outcome.failure = FailureReason.ALREADY_EXISTS
-            duplicates.append(prepared.new.file_key)
+            duplicates.append(prepared)
         else:
             prepared.outcome.path = prepared.new.path
     if duplicates:
-        # The others are stored whatever becomes of these; what stays is swept as an orphan.
-        with suppress(StoreUnavailable):
-            await archive.files.delete_many(duplicates)
+        await _remove(archive, duplicates)
+
+
+async def _remove(archive: Archive, unused: Sequence[_Prepared]) -> None:
+    """Remove files that no instance will refer to. Where that fails, too, they are swept as orphans."""
+    with suppress(StoreUnavailable):
+        await archive.files.delete_many([prepared.new.file_key for prepared in unused])

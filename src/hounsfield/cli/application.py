@@ -28,6 +28,7 @@ from hounsfield.web.cors import CorsPolicy
 from hounsfield.web.dependencies import fhir_check, worker_check
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
+from hounsfield.web.metrics import metrics_route
 from hounsfield.web.openapi import openapi_route
 from hounsfield.web.partitions import Partitions
 
@@ -74,6 +75,9 @@ def build(options: ProcessOptions) -> ASGIApp:
             partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
         )
     ]
+    routes.append(
+        metrics_route(archive.database, settings.number("DicomServer:Services:DeletedInstanceCleanup:MaxRetries"))
+    )
     routes += cast_routes(archive.database, latest, enabled=options.cast)
     checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
     closing = [archive.files.close, archive.database.close]

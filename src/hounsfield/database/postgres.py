@@ -145,4 +145,7 @@ class PostgresDatabase:
         try:
             return await work()
         except _UNREACHABLE as error:
-            raise StoreUnavailable(f"The index database cannot be used: {type(error).__name__}.") from error
+            # What the server itself refuses is rolled back; of a connection that broke, nobody knows.
+            undone = isinstance(error, (asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError))
+            text = f"The index database cannot be used: {type(error).__name__}."
+            raise StoreUnavailable(text, undone=undone) from error

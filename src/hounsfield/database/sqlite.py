@@ -62,9 +62,20 @@ def _regexp(pattern: str, text: str | None) -> bool:
     return text is not None and re.search(pattern, text) is not None
 
 
-def unavailable(error: sqlite3.Error | OSError) -> StoreUnavailable:
+def unavailable(error: sqlite3.Error | OSError, *, undone: bool = False) -> StoreUnavailable:
     """The refusal a client sees when SQLite cannot do its work (disk full, I/O error, locked for too long)."""
-    return StoreUnavailable(f"The index database cannot be used: {error}.")
+    reason = "database or disk is full" if _disk_is_full(error) else str(error)
+    return StoreUnavailable(f"The index database cannot be used: {reason}.", undone=undone)
+
+
+def _of_unit(error: Exception) -> Exception:
+    """The error of a unit that was rolled back."""
+    return unavailable(error, undone=True) if isinstance(error, sqlite3.OperationalError) else error
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    # No room for the index of the log is an "I/O error" to SQLite.
+    return getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 
 
 class SqliteTransaction:
@@ -151,7 +162,7 @@ class SqliteDatabase:
 
     async def write(self, unit: Unit[T]) -> T:
         if self._closed:
-            raise StoreUnavailable("The index database is closed.")
+            raise StoreUnavailable("The index database is closed.", undone=True)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(unit, loop, future))
@@ -245,6 +256,7 @@ class SqliteDatabase:
         """Run the group in one transaction, leaving in each job its result or its error."""
         connection = self._writer_connection
         transaction: Transaction = SqliteTransaction(connection)
+        committing = False
         try:
             connection.execute("BEGIN IMMEDIATE")
             faults.point("transaction: begun")
@@ -257,17 +269,20 @@ class SqliteDatabase:
                     if not connection.in_transaction:
                         # SQLite gave up the whole transaction (disk full, I/O error): nobody's work is saved.
                         raise
-                    job.error = unavailable(error) if isinstance(error, sqlite3.OperationalError) else error
+                    job.error = _of_unit(error)
                     connection.execute("ROLLBACK TO unit")
                     connection.execute("RELEASE unit")
             faults.point("transaction: before commit")
+            committing = True
             connection.execute("COMMIT")
             faults.point("transaction: committed")
         except Exception as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            # A failed sync may leave the whole transaction in the log, for a restart to find; a full disk does not.
+            undone = not committing or _disk_is_full(error)
             for job in group:
-                job.error = unavailable(error) if isinstance(error, sqlite3.Error) else error
+                job.error = unavailable(error, undone=undone) if isinstance(error, sqlite3.Error) else error
 
     @staticmethod
     def _answer(group: list[_Job[Any]]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from hounsfield.dicom import uid
 from hounsfield.dicom.dataset_reader import Dataset, Path, Problem
 from hounsfield.dicom.dictionary import attribute, display_tag, is_private, key_of
 from hounsfield.dicom.part10 import Instance
@@ -22,7 +23,7 @@ WARNING_ATTRIBUTES = 1
 _SOP_CLASS, _STUDY, _SERIES, _SOP_INSTANCE, _PATIENT_ID = map(
     key_of, ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID")
 )
-_NEVER_DROPPED = frozenset({_STUDY, _SERIES, _SOP_INSTANCE})
+_NEVER_DROPPED = (_STUDY, _SERIES, _SOP_INSTANCE)
 _REQUIRED = (_SOP_CLASS, _STUDY, _SERIES, _SOP_INSTANCE)
 _CORE = ((_STUDY, "UI"), (_SERIES, "UI"), (_SOP_INSTANCE, "UI"), (_PATIENT_ID, "LO"), (_SOP_CLASS, "UI"))
 _INDEXED = tuple(
@@ -83,6 +84,7 @@ def validate_for_store(
     if full:
         flawed = [problem for problem in instance.problems if problem.strict]
         _note_by_top_level_element(flawed, comments)
+        failed = _note_unusable_uids(instance, comments) or failed
     elif lenient:
         several, core_failed = _check_minimum(instance, _CORE, comments, lenient=True)
         failed = failed or core_failed
@@ -103,6 +105,10 @@ def _comment(key: str, text: str) -> str:
     return f"DICOM100: {display_tag(int(key, 16))} - {text}"
 
 
+def _minimum_comment(key: str, vr: str, flaw: str) -> str:
+    return _comment(key, f"Dicom element '{_name(key)}' failed validation for VR '{vr}': {flaw}")
+
+
 def _top_level_first(problem: Problem) -> tuple[bool, str]:
     return bool(problem.path), "" if problem.path else problem.key
 
@@ -113,6 +119,18 @@ def _note_by_top_level_element(flawed: list[Problem], comments: dict[str, str]) 
         key = problem.path[0][0] if problem.path else problem.key
         label = display_tag(int(key, 16)) if problem.path else problem.label
         comments.setdefault(key, f"DICOM100: {label} - {problem.strict}")
+
+
+def _note_unusable_uids(instance: Instance, comments: dict[str, str]) -> bool:
+    """Whether a UID cannot stand in a path. Full validation takes the place of the rule that would have found it, and
+    what was stored under such a UID could be neither asked for nor deleted (store.md §3.3)."""
+    failed = False
+    for key in _NEVER_DROPPED:
+        value = instance.first(key)
+        if value is not None and not uid.is_valid(uid.normalise(value)):
+            failed = True
+            comments.setdefault(key, _minimum_comment(key, instance.dataset[key]["vr"], _INVALID_UID))
+    return failed
 
 
 def _without(dataset: Dataset, flawed: list[Problem]) -> Dataset:
@@ -194,8 +212,7 @@ def _check_minimum(
             found = _minimum_flaw(vr, values, lenient)
         if found:
             failed = True
-            text = f"Dicom element '{_name(key)}' failed validation for VR '{actual}': {found}"
-            comments.setdefault(key, _comment(key, text))
+            comments.setdefault(key, _minimum_comment(key, actual, found))
     return several, failed
 
 

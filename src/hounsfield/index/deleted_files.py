@@ -15,6 +15,28 @@ class DeletedFile:
     retry_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be removed. ``oldest`` is when the oldest entry was made, in microseconds since 1970 UTC."""
+
+    pending: int
+    """All entries, those that ran out of retries included."""
+    exhausted: int
+    """Entries that are not tried any more."""
+    oldest: int | None
+
+
+async def backlog(database: Database, max_retries: int) -> Backlog:
+    """The queue in figures (server.md §12, metrics)."""
+    row = await database.fetch_one(
+        "SELECT count(*), coalesce(sum(CASE WHEN retry_count > ? THEN 1 ELSE 0 END), 0), min(deleted) "
+        "FROM deleted_file",
+        max_retries,
+    )
+    assert row is not None
+    return Backlog(int(row[0]), int(row[1]), row[2])
+
+
 async def due(database: Database, now: int, max_retries: int, limit: int) -> list[DeletedFile]:
     """Files whose delay is over and that have not run out of retries, oldest first."""
     rows = await database.fetch(

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from hounsfield import faults
 from hounsfield.database.engine import Database
-from hounsfield.errors import HounsfieldError
 from hounsfield.index import deleted_files
+from hounsfield.index.deleted_files import DeletedFile
 from hounsfield.storage.object_store import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -34,9 +34,9 @@ async def clean_up(database: Database, files: ObjectStore, options: CleanupOptio
         for file in batch:
             try:
                 await files.delete_many([file.file_key])
-            except (HounsfieldError, OSError) as error:
-                level = logging.CRITICAL if file.retry_count >= options.max_retries else logging.WARNING
-                logger.log(level, "A deleted instance's file could not be removed: %s", type(error).__name__)
+            except Exception as error:
+                # Whatever it is: one file that cannot be removed must not keep the others.
+                _report(file, options, error)
                 back_off = int(options.retry_back_off.total_seconds() * 1_000_000)
                 await deleted_files.failed(database, file, now + back_off)
             else:
@@ -48,3 +48,14 @@ async def clean_up(database: Database, files: ObjectStore, options: CleanupOptio
             faults.point("cleanup: done")
         if len(batch) < options.batch_size:
             return removed
+
+
+def _report(file: DeletedFile, options: CleanupOptions, error: Exception) -> None:
+    if file.retry_count < options.max_retries:
+        logger.warning("A deleted instance's file could not be removed: %s", type(error).__name__)
+    else:
+        logger.critical(
+            "A deleted instance's file could not be removed in %d attempts, and stays: %s",
+            file.retry_count + 1,
+            type(error).__name__,
+        )

@@ -67,16 +67,22 @@ class BackgroundWorker:
 
     async def _renew(self) -> None:
         while True:
-            try:
-                ours = await leases.acquire(self._database, LEASE, self._owner, LEASE_SECONDS)
-            except Exception as error:
-                logger.warning("Background work waits: %s", type(error).__name__)
-                ours = False
-            if ours:
+            if await self._is_leased():
                 self._is_our_turn.set()
             else:
                 self._is_our_turn.clear()
             await asyncio.sleep(RENEWAL_SECONDS)
+
+    async def _is_leased(self) -> bool:
+        try:
+            return await leases.acquire(self._database, LEASE, self._owner, LEASE_SECONDS)
+        except StoreUnavailable as error:
+            # A full disk has no room for a lease, and this is the work that makes room. Two at it do no harm.
+            logger.info("Background work goes on without a lease: %s", error.message)
+            return True
+        except Exception as error:
+            logger.warning("Background work waits: %s", type(error).__name__)
+            return False
 
     async def _round(self) -> None:
         removed = await clean_up(self._database, self._files, self._options)

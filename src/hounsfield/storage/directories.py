@@ -45,7 +45,6 @@ class Directories:
 
     def __init__(self, root: Path) -> None:
         _make_root(root.absolute())
-        self._root_path = root
         self._root = Descriptor(os.open(root, _OPEN))
         self._known: OrderedDict[str, Descriptor] = OrderedDict()
         self._lock = threading.Lock()
@@ -89,11 +88,19 @@ class Directories:
                 self._known.pop(path, None)
                 path = path.rpartition("/")[0]
 
+    def unlink(self, path: str) -> None:
+        """Remove a file, if it is there: in the root as it was opened, wherever that has been moved meanwhile.
+
+        By its path it would look gone while another directory stands in the root's place, and be forgotten.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(path, dir_fd=self._root.number)
+
     def prune(self, path: str) -> str:
         """Remove ``path`` and the directories above it as long as they are empty; returns the first one left."""
         while path:
             try:
-                (self._root_path / path).rmdir()
+                os.rmdir(path, dir_fd=self._root.number)
             except FileNotFoundError:
                 pass
             except OSError:
@@ -106,7 +113,7 @@ class Directories:
     def sync(self, path: str) -> None:
         """Make removals in the directory durable; in one that is gone itself there is nothing to do."""
         with suppress(FileNotFoundError):
-            Descriptor(os.open(self._root_path / path, _OPEN)).sync()
+            Descriptor(os.open(path or ".", _OPEN, dir_fd=self._root.number)).sync()
 
     def close(self) -> None:
         """Close what is remembered."""

@@ -226,8 +226,7 @@ class LocalStore:
     def _delete(self, places: Sequence[tuple[str, str]]) -> None:
         touched = set()
         for folder, name in places:
-            with suppress(FileNotFoundError):
-                os.unlink(self._root / folder / name)
+            self._directories.unlink(f"{folder}/{name}" if folder else name)
             touched.add(folder)
         # Without the sync a power cut could bring back what somebody wanted gone.
         for folder in {self._directories.prune(folder) for folder in touched}:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from hounsfield.errors import HounsfieldError
+from hounsfield.errors import HounsfieldError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,7 @@ DRAINED_BYTES = 16 * 1024 * 1024
 INTERNAL_ERROR = (
     "The server encountered an internal error. Please retry the request. If the issue persists, please contact support."
 )
+UNAVAILABLE = "The data store operation failed."
 
 
 def render(error: Exception) -> Response:
@@ -24,7 +25,8 @@ def render(error: Exception) -> Response:
     if isinstance(error, HounsfieldError) and error.status != 500:
         if not error.message:
             return Response(status_code=error.status, headers=error.headers)
-        return PlainTextResponse(error.message, status_code=error.status, headers=error.headers)
+        text = f"{UNAVAILABLE} {error.message}" if isinstance(error, StoreUnavailable) else error.message
+        return PlainTextResponse(text, status_code=error.status, headers=error.headers)
     # Class and place, not the text: messages of libraries may quote values, and those may be patient data.
     place = "".join(traceback.format_tb(error.__traceback__))
     logger.error("Unexpected error: %s\n%s", type(error).__name__, place)

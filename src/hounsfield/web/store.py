@@ -174,7 +174,7 @@ def _answer(request: Request, asked: StoreRequest, outcomes: Sequence[Outcome]) 
     if stored:
         body["00081199"] = {"vr": "SQ", "Value": [_stored_item(outcome, root, asked) for outcome in stored]}
     headers = {}
-    if any(outcome.multiple_values for outcome in stored):
+    if any(outcome.multiple_values for outcome in outcomes):
         headers["Warning"] = f'299 {request.url.hostname}: "{MULTIPLE_VALUES}"'
     status = _status(stored, failed, asked.api_version)
     return Response(msgspec.json.encode(body), status_code=status, media_type=DICOM_JSON, headers=headers)

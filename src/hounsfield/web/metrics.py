@@ -1,0 +1,106 @@
+"""GET /metrics: figures for Prometheus (server.md §12; the other figures are our own).
+
+All of them are read from the index database when asked for, so every process of a server, and every server on one
+database, gives the same answer. None names a patient or an instance.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hounsfield.database.engine import Database
+from hounsfield.index import deleted_files, feed, statistics
+from hounsfield.index.deleted_files import Backlog
+from hounsfield.index.statistics import Statistics
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+T = TypeVar("T")
+
+CACHE_SECONDS = 1.0
+"""How long figures are good for, so that asking is cheap."""
+COUNT_SECONDS = 60.0
+"""The same for what is counted over all instances."""
+SHARE = 100
+"""Nor is anything read again before so many times as long as reading it took: at most 1 % of the time is spent here,
+however large the archive."""
+
+Figure = tuple[str, str, float]
+"""Name, explanation, value."""
+
+
+def metrics_route(database: Database, max_retries: int) -> Route:
+    """The route, without a version. ``max_retries`` is that of the cleanup."""
+    held = _Cached(lambda: statistics.count(database), COUNT_SECONDS)
+    waiting = _Cached(lambda: deleted_files.backlog(database, max_retries), CACHE_SECONDS)
+    newest = _Cached(lambda: feed.latest_sequence(database), CACHE_SECONDS)
+
+    async def handle(request: Request) -> Response:
+        figures = [
+            *_of_archive(await held.get()),
+            *_of_cleanup(await waiting.get(), time.time()),
+            ("change_feed_sequence", "Sequence of the newest change feed entry.", await newest.get()),
+        ]
+        return _exposition(figures)
+
+    return Route("/metrics", handle, methods=["GET"], name="metrics")
+
+
+class _Cached(Generic[T]):
+    """A value that is read anew once it is old."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], seconds: float) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._until = float("-inf")
+        self._values: list[T] = []
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> T:
+        async with self._lock:
+            began = time.monotonic()
+            if began >= self._until:
+                self._values = [await self._read()]
+                ended = time.monotonic()
+                self._until = ended + max(self._seconds, SHARE * (ended - began))
+            return self._values[0]
+
+
+def _of_archive(held: Statistics) -> list[Figure]:
+    return [
+        ("studies", "Studies in the archive.", held.studies),
+        ("series", "Series in the archive.", held.series),
+        ("instances", "Instances in the archive.", held.instances),
+        ("stored_bytes", "Bytes of the files of all instances.", held.bytes),
+    ]
+
+
+def _of_cleanup(waiting: Backlog, now: float) -> list[Figure]:
+    age = 0.0 if waiting.oldest is None else max(0.0, now - waiting.oldest / 1_000_000)
+    return [
+        ("pending_deletions", "Files of deleted instances that are not removed yet.", waiting.pending),
+        ("pending_deletion_oldest_age_seconds", "Seconds since the oldest of them was deleted; 0 without any.", age),
+        (
+            "exhausted_deletions",
+            "Files of deleted instances whose removal failed too often to be tried again.",
+            waiting.exhausted,
+        ),
+    ]
+
+
+def _exposition(figures: Sequence[Figure]) -> Response:
+    # Late: it costs 0.2 s to load, which only those pay who ask.
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+    class Gauges:
+        def collect(self) -> "Iterable[Metric]":
+            return [GaugeMetricFamily(f"hounsfield_{name}", text, value=value) for name, text, value in figures]
+
+    return Response(generate_latest(Gauges()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
