@@ -107,6 +107,7 @@ TOKEN_WANTED = [
     ("GET", "/cast/status"),
     ("GET", "/cast/errors?table=FhirRetryExceptionTable"),
     ("GET", "/statistics"),
+    ("GET", "/metrics"),
 ]
 
 
@@ -360,7 +361,7 @@ def test_roles_on_fhir(api: httpx.Client, tokens: dict[str, dict[str, str]]) -> 
 
 
 def test_roles_on_the_rest(api: httpx.Client, tokens: dict[str, dict[str, str]]) -> None:
-    for path in ("/cast/status", "/cast/errors?table=FhirRetryExceptionTable", "/statistics"):
+    for path in ("/cast/status", "/cast/errors?table=FhirRetryExceptionTable", "/statistics", "/metrics"):
         assert api.get(path, headers=tokens["writer"]).status_code == 403
         answer = api.get(path, headers=tokens["reader"])
         assert answer.status_code in (200, 400), path

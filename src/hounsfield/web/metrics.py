@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from hounsfield.database.engine import Database
 from hounsfield.index import deleted_files, feed, statistics
 from hounsfield.index.deleted_files import Backlog
 from hounsfield.index.statistics import Statistics
+from hounsfield.web.access import ProtectedRoute
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -35,7 +35,7 @@ Figure = tuple[str, str, float]
 """Name, explanation, value."""
 
 
-def metrics_route(database: Database, max_retries: int) -> Route:
+def metrics_route(database: Database, max_retries: int) -> ProtectedRoute:
     """The route, without a version. ``max_retries`` is that of the cleanup."""
     held = _Cached(lambda: statistics.count(database), COUNT_SECONDS)
     waiting = _Cached(lambda: deleted_files.backlog(database, max_retries), CACHE_SECONDS)
@@ -49,7 +49,7 @@ def metrics_route(database: Database, max_retries: int) -> Route:
         ]
         return _exposition(figures)
 
-    return Route("/metrics", handle, methods=["GET"], name="metrics")
+    return ProtectedRoute("/metrics", handle, methods=["GET"], name="metrics", audit_action="metrics")
 
 
 class _Cached(Generic[T]):
