@@ -1,7 +1,7 @@
 """Settings: sources, types, spellings, and what a child process gets (server.md §14)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hounsfield import settings
 from hounsfield.errors import SettingsError
 from hounsfield.settings import (
     SECRETS,
@@ -328,3 +329,49 @@ def test_a_child_process_gets_the_same_settings(data: st.DataObject) -> None:
         assert value(child, row) == value(settings, row), row.key
         if row.key.lower() not in given_values:
             assert row.key.lower() not in json.loads(text)
+
+
+def test_secrets_mounted_as_files(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "BlobStore__ConnectionString").write_text("from a file\n")
+    (folder / "DICOMSERVER__CORS__ORIGINS__0").write_text("https://one.example")
+    (folder / "DicomServer__Swagger__Title").write_text("file")
+    (folder / "unrelated").write_text("x")
+    (folder / "DicomServer__Directory").mkdir()
+    (folder / "..data").symlink_to(folder)
+    environment = {"Secrets__Directory": str(folder), "DicomServer__Swagger__Title": "environment"}
+    loaded, warnings = settings.load(environment=environment)
+    assert warnings == []
+    assert loaded.text("BlobStore:ConnectionString") == "from a file"
+    assert loaded.strings("DicomServer:Cors:Origins") == ["https://one.example"]
+    assert loaded.text("DicomServer:Swagger:Title") == "file"
+    assert loaded.origin("DicomServer:Swagger:Title") == settings.MOUNTED_FILE
+    loaded, _ = settings.load(environment=environment, overrides={"DicomServer:Swagger:Title": "command line"})
+    assert loaded.text("DicomServer:Swagger:Title") == "command line"
+
+
+def test_a_folder_of_secrets_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Secrets:Directory"):
+        settings.load(environment={"Secrets__Directory": str(tmp_path / "none")})
+
+
+def test_a_vault_is_asked_for_what_is_ours() -> None:
+    asked: list[str] = []
+
+    def read(vault: str, is_wanted: Callable[[str], bool]) -> dict[str, str]:
+        asked.append(vault)
+        assert is_wanted("DicomServer:Security:Enabled")
+        assert is_wanted("allowedhosts")
+        assert not is_wanted("Other:Thing")
+        return {"AllowedHosts": "vault.example", "DicomServer:Swagger:Title": "vault"}
+
+    loaded, _ = settings.load(environment={"AllowedHosts": "a.example"}, read_vault=read)
+    assert asked == []
+    assert loaded.text("AllowedHosts") == "a.example"
+    environment = {"AllowedHosts": "a.example", "KeyVault__Endpoint": "https://v.example"}
+    loaded, _ = settings.load(environment=environment, overrides={"DicomServer:Swagger:Title": "x"}, read_vault=read)
+    assert asked == ["https://v.example"]
+    assert loaded.text("AllowedHosts") == "vault.example"
+    assert loaded.origin("AllowedHosts") == settings.KEY_VAULT
+    assert loaded.text("DicomServer:Swagger:Title") == "x"

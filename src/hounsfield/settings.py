@@ -8,7 +8,7 @@ later wins: JSON file, the one beside it for the environment (``appsettings.Prod
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,9 @@ import msgspec
 from hounsfield.errors import SettingsError
 
 Value = str | bool | int | timedelta | list[str] | None
+
+ReadVault = Callable[[str, Callable[[str], bool]], Mapping[str, str]]
+"""Gives the settings in the vault at an address, but only those whose key is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("HealthCheckPublisher:ExcludedHealthCheckNames", str, "", "Health checks left out, separated by commas."),
     Setting("Logging:LogLevel:Default", str, "Warning", "Trace, Debug, Information, Warning, Error, Critical or None."),
     Setting("Logging:LogLevel:AuditEvent", str, "Information", "Warning, Error, Critical or None switch the audit log off."),
+    Setting("KeyVault:Endpoint", str, "", "Azure Key Vault whose secrets are settings: DicomServer--Security--Enabled and so on."),
+    Setting("Secrets:Directory", str, "", "Folder with one file a setting, named as in the environment: BlobStore__ConnectionString."),
     Setting("Fhir:Endpoint", str, "", "FHIR R4 server cast writes to; empty means the embedded store at /fhir."),
     Setting("DicomWeb:Endpoint", str, "", "Public root of this server, written into FHIR; for `hounsfield cast` also what it reads."),
     Setting("DicomWeb:PrivateEndpoint", str, "", "Root `hounsfield cast` reads from, if another than DicomWeb:Endpoint."),
@@ -166,6 +171,8 @@ DEFAULT = "default"
 FILE = "file"
 ENVIRONMENT_FILE = "environment's file"
 ENVIRONMENT = "environment"
+MOUNTED_FILE = "mounted file"
+KEY_VAULT = "key vault"
 COMMAND_LINE = "command line"
 
 LOG_LEVEL = "logging:loglevel:"
@@ -255,10 +262,11 @@ def load(
     *,
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
+    read_vault: ReadVault | None = None,
 ) -> tuple[Settings, list[str]]:
     """Effective settings and warnings about keys nobody knows.
 
-    Raises SettingsError for a file that cannot be read or a value that does not fit its type; the message names the
+    ``read_vault`` is called where the other sources name a vault. Raises SettingsError for a file that cannot be read or a value that does not fit its type; the message names the
     key, never the value.
     """
     raw: dict[str, Any] = {}
@@ -281,6 +289,12 @@ def load(
         if second.exists():
             take(_from_file(second), ENVIRONMENT_FILE)
     take(variables, ENVIRONMENT)
+    places = {**raw, **given}
+    if directory := places.get("secrets:directory"):
+        take(_from_directory(Path(directory)), MOUNTED_FILE)
+        places = {**raw, **given}
+    if read_vault is not None and (vault := places.get("keyvault:endpoint")):
+        take({key.lower(): value for key, value in read_vault(str(vault), _is_ours).items()}, KEY_VAULT)
     take(given, COMMAND_LINE)
     return _effective(raw, sources)
 
@@ -325,7 +339,9 @@ def why_without_effect(key: str) -> str | None:
 
 def from_environment(text: str) -> Settings:
     """The settings :meth:`Settings.to_environment` printed."""
-    return load(environment={}, overrides=_flat(msgspec.json.decode(text)))[0]
+    # What the other sources gave is in it.
+    values = _flat(msgspec.json.decode(text))
+    return _effective(values, dict.fromkeys(values, COMMAND_LINE))[0]
 
 
 def printed(value: Value) -> Any:
@@ -342,6 +358,25 @@ def _from_variables(variables: Mapping[str, str]) -> dict[str, str]:
         key = name.replace("__", ":").lower()
         if key in _BY_KEY or ("__" in name and key.split(":")[0] in SECTIONS):
             found[key] = value
+    return found
+
+
+def _is_ours(key: str) -> bool:
+    """Whether the first part of a key is one of those we know."""
+    return key.partition(":")[0].lower() in SECTIONS
+
+
+def _from_directory(directory: Path) -> dict[str, str]:
+    """A setting a file, as Docker and Kubernetes mount secrets; what begins with a dot is theirs."""
+    found = {}
+    try:
+        for file in sorted(directory.iterdir()):
+            key = file.name.replace("__", ":").lower()
+            if not file.name.startswith(".") and _is_ours(key) and file.is_file():
+                found[key] = file.read_text(encoding="utf-8-sig").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not in UTF-8"
+        raise SettingsError(f"Secrets:Directory {directory} cannot be read: {reason}.") from error
     return found
 
 

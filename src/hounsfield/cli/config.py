@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hounsfield import settings as settings_table
-from hounsfield.cli.setting_arguments import Given, by_key
+from hounsfield.cli.setting_arguments import Given
+from hounsfield.cli.settings_sources import load_settings
 from hounsfield.cli.terminal import print_table
 from hounsfield.settings import SECRETS, Settings, printed
 
@@ -41,9 +42,7 @@ def config(
       hounsfield config show --config appsettings.json --changed
     """
     assert action is Action.SHOW
-    settings, warnings = settings_table.load(file, overrides=by_key(given))
-    for warning in warnings:
-        typer.echo(f"hounsfield: {warning}", err=True)
+    settings = load_settings(file, given)
     keys = [row.key for row in settings_table.TABLE]
     in_table = {key.lower() for key in keys}
     categories = [f"{settings_table.LOG_LEVEL}{name}" for name in settings.log_levels()]
@@ -62,7 +61,8 @@ def shown(key: str, settings: Settings) -> str:
     value = settings.value(key)
     if value is None or value == "" or value == []:
         return ""
-    if key.lower() in SECRETS or (key == "Database:Url" and "://" not in str(value)):
+    kept_secret = settings.origin(key) in (settings_table.MOUNTED_FILE, settings_table.KEY_VAULT)
+    if kept_secret or key.lower() in SECRETS or (key == "Database:Url" and "://" not in str(value)):
         return "(set, not shown)"
     if isinstance(value, bool):
         return str(value).lower()

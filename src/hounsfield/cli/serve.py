@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 
-from hounsfield import settings as settings_table
 from hounsfield.cast.options import normalise_root
 from hounsfield.cli import listening, setting_arguments
 from hounsfield.cli.process_options import ProcessOptions, audiences, database_url, publish
+from hounsfield.cli.settings_sources import load_settings
 from hounsfield.cli.store_settings import object_store
 from hounsfield.database.connect import open_database
 from hounsfield.errors import SettingsError
@@ -158,17 +158,6 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting
     configure_logging(settings)
 
     asyncio.run(run_standalone(settings, database_url(settings, data_dir)))
-
-
-def load_settings(config: Path | None, given: list[str] | None = None) -> Settings:
-    """Effective settings; unknown keys are reported once on standard error. Raises SettingsError.
-
-    ``given``: what ``--set`` was given.
-    """
-    settings, warnings = settings_table.load(config, overrides=setting_arguments.by_key(given))
-    for warning in warnings:
-        typer.echo(f"hounsfield: {warning}", err=True)
-    return settings
 
 
 def refuse_unsafe_security(settings: Settings) -> None:
