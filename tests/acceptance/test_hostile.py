@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from backports import zstd
 
 from tests import factories
 from tests.acceptance import dicomweb
@@ -252,6 +253,63 @@ def test_boundaries_everywhere(well: httpx.Client) -> None:
     headers = {"content-type": f"multipart/related; type=application/dicom; boundary={'-' * 69}x", "accept": "*/*"}
     body = b"--" + b"-" * 69 + b"x\r\nContent-Type: application/dicom\r\n\r\n" + b"\r\n" + b"-" * 20_000_000
     assert well.post("/v2/studies", content=body, headers=headers).status_code == 400
+
+
+def coded(coding: str, size: int, head: bytes = b"") -> bytes:
+    """``head`` and then so many zeros, compressed as far as it goes, in members or frames of 64 MiB."""
+    encode = zstd.compress if coding == "zstd" else gzip.compress
+    return (encode(head) if head else b"") + encode(bytes(1 << 26)) * (size >> 26)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize(
+    ("content_type", "head"),
+    [
+        ("application/dicom", b""),
+        ("multipart/related; type=application/dicom; boundary=B", PART),
+        ("multipart/related; type=application/dicom; boundary=B", b""),  # a preamble, read past
+    ],
+    ids=["a file", "a part", "a preamble"],
+)
+def test_bombs_in_a_content_coding(
+    well: httpx.Client, attacked: Server, coding: str, content_type: str, head: bytes
+) -> None:
+    spool = attacked.data_dir / "spool"
+    largest = 0
+    stop = threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not stop.wait(0.01):
+            for path in spool.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    largest = max(largest, path.stat().st_size)
+
+    body = coded(coding, 2 << 30, head)
+    assert len(body) < 3_000_000
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        headers = {"content-type": content_type, "content-encoding": coding, "accept": "*/*"}
+        answer = well.post("/v2/studies", content=body, headers=headers)
+    finally:
+        stop.set()
+        watching.join()
+    assert answer.status_code == 413, answer.text
+    assert "500 times" in answer.text
+    assert largest < 100_000_000
+    assert not list(spool.iterdir())
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_bomb_slow_enough_for_the_ratio_ends_at_the_limit_of_a_body(well: httpx.Client, coding: str) -> None:
+    """4.3 MB that do not shrink, and then 2 GB that do."""
+    noise = random.Random(1).randbytes(4_300_000)
+    part = gzip.compress(noise) if coding == "gzip" else zstd.compress(noise)
+    headers = {"content-type": "application/dicom", "content-encoding": coding, "accept": "*/*"}
+    answer = well.post("/v2/studies", content=part + coded(coding, 2 << 30), headers=headers)
+    assert answer.status_code == 413, answer.text
+    assert "2147483647 bytes" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,10 @@ from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type
 from hounsfield.web.multipart import MultipartReader, PartData, PartEnd, PartStart
 from hounsfield.web.negotiation import DICOM, DICOM_JSON, require_dicom_json
+from hounsfield.web.request_body import MAX_BODY_BYTES, request_body
 from hounsfield.web.uids import uid_parameter
 from hounsfield.web.versions import api_version, service_root
 
-MAX_BODY_BYTES = 2_147_483_647
-"""Overall limit of a request body (server.md §14)."""
 MULTIPLE_VALUES = "One or more indexed Dicom tag(s) have multiple values, only first value is indexed."
 
 
@@ -110,7 +109,7 @@ class _Reader:
 
     async def _single(self, request: Request) -> None:
         self._current = self._spool.receive()
-        async for chunk in request.stream():
+        async for chunk in request_body(request):
             await self._write(chunk)
         await self._finish()
 
@@ -121,7 +120,7 @@ class _Reader:
         reader = MultipartReader(boundary)
         received = 0
         first = True
-        async for chunk in request.stream():
+        async for chunk in request_body(request):
             received += len(chunk)
             if received > MAX_BODY_BYTES:
                 raise BadRequest(f"The request body exceeds the limit of {MAX_BODY_BYTES} bytes.")
