@@ -322,6 +322,14 @@ def test_a_large_part_goes_through(client: httpx.Client) -> None:
     assert file_of(client, metadata).PixelData == content
 
 
+@pytest.mark.parametrize("frames", ["9" * 5000, "-1", "٣", " ", "1.0"])
+def test_a_number_of_frames_that_is_none_is_for_validation_to_say(client: httpx.Client, frames: str) -> None:
+    metadata = _native(x00280008={"vr": "UC", "Value": [frames]}, x7FE00010=_pixels())
+    response = post(client, [metadata], [Bulk("pixels", b"12345678")])
+    assert response.status_code in (200, 202), response.text
+    assert file_of(client, metadata).PixelData == b"12345678"
+
+
 SMALL_JPEG = Bulk("pixels", b"\xff\xd8\xff\xd9", "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50")
 EIGHT = Bulk("pixels", b"12345678")
 HERE_IT_IS = "is not the Content-Location of a part"

@@ -41,6 +41,7 @@ _WIDTHS = {"FD": 8, "FL": 4, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "SL": 4, "SS": 
 _LONG_HEADER = BULK_VRS | {"SQ", "SV", "UC", "UR", "UT", "UV"}
 _MAX_SHORT, _MAX_LONG = 0xFFFE, 0xFFFFFFFE
 _key = re.compile(r"[0-9A-F]{8}").fullmatch
+_number = re.compile(r" *\+?[0-9]{1,10} *").fullmatch
 _empty_array = re.compile(rb"\[\s*\]").fullmatch
 
 
@@ -245,7 +246,7 @@ class _Writer:
             for named in (TRANSFER_SYNTAX_UID, _AVAILABLE_TRANSFER_SYNTAX_UID)
             for text in _texts(self.attributes, named)
         ]
-        described = PixelDescription(int(frames) if frames.strip().isdecimal() else None, syntaxes)
+        described = PixelDescription(int(frames) if _number(frames) else None, syntaxes)
         pixels = self.references.pixels(uri, described)
         if pixels.transfer_syntax is None:
             return _bulk_element(tag, vr, pixels.pieces)
