@@ -509,6 +509,11 @@ def test_content_types(client: httpx.Client, content_type: str, part_type: str, 
         assert client.post("/v2/studies", content=body, headers={**headers, "accept": "text/html"}).status_code == 406
 
 
+def test_a_single_file_stays_one_whatever_its_parameters(client: httpx.Client) -> None:
+    headers = {"content-type": 'application/dicom; type="application/dicom+json"', "accept": "*/*"}
+    assert client.post("/v2/studies", content=factories.instance(), headers=headers).status_code == 200
+
+
 def test_limits(tmp_path: Path) -> None:
     limit = {"DicomServer__Services__StoreServiceSettings__MaxAllowedDicomFileSize": "10000"}
     server = Server(tmp_path / "data", ["--no-cast", "--no-fhir"], environment=limit)

@@ -16,7 +16,7 @@ from hounsfield.storage.spool import Spool
 from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type, require_media_type
 from hounsfield.web.negotiation import DICOM, DICOM_JSON, require_dicom_json
-from hounsfield.web.spooled_body import SpooledBody
+from hounsfield.web.spooled_body import Admit, SpooledBody
 from hounsfield.web.store_metadata import MetadataStore, admit_part, is_metadata
 from hounsfield.web.uids import uid_parameter
 from hounsfield.web.versions import api_version, service_root
@@ -34,24 +34,13 @@ def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[Ap
         study = uid_parameter(request, "study")
         if content_type is None:
             raise UnsupportedMediaType("The specified content type '' is not supported.")
-        media_type, parameters = content_type
-        asked = StoreRequest(partition_of(request), api_version(request).major, study)
         body = SpooledBody(spool)
         try:
-            if media_type == DICOM:
-                await body.read_single(request, max_part_bytes)
-            else:
-                boundary = boundary_of(parameters)
-                if "start" in parameters:
-                    raise BadRequest("The start parameter in multipart/related request is not supported.")
-                if is_metadata(parameters):
-                    await body.read_multipart(request, boundary, partial(admit_part, max_part_bytes))
-                else:
-                    admit = partial(_admit_instance, parameters.get("type"), max_part_bytes)
-                    await body.read_multipart(request, boundary, admit)
+            has_metadata = await _read(request, *content_type, body, max_part_bytes)
             if not body.parts:
                 return Response(status_code=204)
-            if is_metadata(parameters):
+            asked = StoreRequest(partition_of(request), api_version(request).major, study)
+            if has_metadata:
                 outcomes = await from_metadata.store(body.parts, asked)
             else:
                 outcomes = await store(archive, [part.upload for part in body.parts], asked)
@@ -98,6 +87,28 @@ def _content_type(request: Request) -> tuple[str, dict[str, str]] | None:
     if media_type not in (DICOM, "multipart/related"):
         raise UnsupportedMediaType("")
     return media_type, parameters
+
+
+async def _read(
+    request: Request, media_type: str, parameters: dict[str, str], body: SpooledBody, max_part_bytes: int
+) -> bool:
+    """Receive the body; whether it is metadata with bulk data, not files.
+
+    Raises BadRequest, PayloadTooLarge, UnsupportedMediaType, StoreUnavailable.
+    """
+    if media_type == DICOM:
+        await body.read_single(request, max_part_bytes)
+        return False
+    boundary = boundary_of(parameters)
+    if "start" in parameters:
+        raise BadRequest("The start parameter in multipart/related request is not supported.")
+    has_metadata = is_metadata(parameters)
+    if has_metadata:
+        admit: Admit = partial(admit_part, max_part_bytes)
+    else:
+        admit = partial(_admit_instance, parameters.get("type"), max_part_bytes)
+    await body.read_multipart(request, boundary, admit)
+    return has_metadata
 
 
 def _admit_instance(default: str | None, max_bytes: int, headers: Mapping[str, str], number: int) -> int:
