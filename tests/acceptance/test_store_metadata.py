@@ -211,6 +211,15 @@ def test_text_in_many_scripts(client: httpx.Client) -> None:
     assert file_of(client, plain).SpecificCharacterSet == "ISO_IR 100"
 
 
+def test_text_in_a_part_is_utf8_whatever_the_metadata_name(client: httpx.Client) -> None:
+    metadata = small(
+        x00080005={"vr": "CS", "Value": ["ISO_IR 100"]}, x00204000={"vr": "LT", "BulkDataURI": "text"}
+    )  # fmt: skip
+    assert post(client, [metadata], [Bulk("text", "größer".encode())]).status_code == 200
+    back = file_of(client, metadata)
+    assert (back.SpecificCharacterSet, back.ImageComments) == ("ISO_IR 192", "größer")
+
+
 def test_inline_binary_and_values_of_binary_numbers(client: httpx.Client) -> None:
     metadata = _native(
         x00189219={"vr": "SS", "Value": [-5]},

@@ -82,6 +82,17 @@ def test_what_follows_must_be_another_member(coding: str, body: bytes, garbage: 
         read([ENCODERS[coding](body), garbage], coding)
 
 
+def test_deflate_is_one_stream() -> None:
+    with pytest.raises(BadRequest, match="damaged"):
+        read([zlib.compress(b"one") + zlib.compress(b"two")], "deflate")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_a_byte_at_a_time_gives_all_of_it(coding: str) -> None:
+    encoded = zeros(coding, 1 << 20)
+    assert read([bytes([byte]) for byte in encoded], coding) == bytes(1 << 20)
+
+
 @given(st.sampled_from(sorted(ENCODERS)), st.binary(max_size=2000), st.lists(st.integers(0, 1 << 20), max_size=4))
 def test_garbage_is_refused_and_nothing_else_happens(coding: str, garbage: bytes, places: list[int]) -> None:
     try:

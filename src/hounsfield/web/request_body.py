@@ -64,9 +64,9 @@ class _Inflater:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See _Decoder."""
-        more = True
-        while data or more:
-            if data and self._stream.eof:
+        # What a full piece leaves behind comes with the next input: at least the checksum is still to follow.
+        while data:
+            if self._stream.eof:
                 if self._coding != "gzip":
                     raise _damaged(self._coding)
                 self._stream = zlib.decompressobj(self._window_bits)
@@ -75,8 +75,6 @@ class _Inflater:
             except zlib.error as error:
                 raise _damaged(self._coding) from error
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
-            # A full piece may have left some behind, although all input is used up.
-            more = len(piece) == _PIECE and not self._stream.eof
             yield piece
 
     def finish(self) -> None:
