@@ -5,6 +5,7 @@ The corpus is generated here, one function a kind of attack.
 
 import contextlib
 import gzip
+import json
 import random
 import socket
 import struct
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from backports import zstd
 
-from tests import factories
+from tests import factories, stow_json
 from tests.acceptance import dicomweb
 from tests.acceptance.test_lifecycle import running
 from tests.acceptance.test_memory import watched
@@ -220,7 +222,8 @@ def raw(server: Server, request: bytes, *, wait: float = SECONDS) -> bytes:
     with socket.create_connection(("127.0.0.1", server.port), timeout=wait) as connection:
         try:
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # not connected any more: the server has refused and closed
+                connection.shutdown(socket.SHUT_WR)
             while piece := connection.recv(1 << 16):
                 answer += piece
         except (ConnectionError, TimeoutError):
@@ -251,6 +254,128 @@ def test_boundaries_everywhere(well: httpx.Client) -> None:
     """Data full of what looks like the beginning of a boundary costs no more than other data."""
     headers = {"content-type": f"multipart/related; type=application/dicom; boundary={'-' * 69}x", "accept": "*/*"}
     body = b"--" + b"-" * 69 + b"x\r\nContent-Type: application/dicom\r\n\r\n" + b"\r\n" + b"-" * 20_000_000
+    assert well.post("/v2/studies", content=body, headers=headers).status_code == 400
+
+
+def coded(coding: str, size: int, head: bytes = b"") -> bytes:
+    """``head`` and then so many zeros, compressed as far as it goes, in members or frames of 64 MiB."""
+    encode = zstd.compress if coding == "zstd" else gzip.compress
+    return (encode(head) if head else b"") + encode(bytes(1 << 26)) * (size >> 26)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize(
+    ("content_type", "head"),
+    [
+        ("application/dicom", b""),
+        ("multipart/related; type=application/dicom; boundary=B", PART),
+        ("multipart/related; type=application/dicom; boundary=B", b""),  # a preamble, read past
+    ],
+    ids=["a file", "a part", "a preamble"],
+)
+def test_bombs_in_a_content_coding(
+    well: httpx.Client, attacked: Server, coding: str, content_type: str, head: bytes
+) -> None:
+    spool = attacked.data_dir / "spool"
+    largest = 0
+    stop = threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not stop.wait(0.01):
+            for path in spool.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    largest = max(largest, path.stat().st_size)
+
+    body = coded(coding, 2 << 30, head)
+    assert len(body) < 3_000_000
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        headers = {"content-type": content_type, "content-encoding": coding, "accept": "*/*"}
+        answer = well.post("/v2/studies", content=body, headers=headers)
+    finally:
+        stop.set()
+        watching.join()
+    assert answer.status_code == 413, answer.text
+    assert "500 times" in answer.text
+    assert largest < 100_000_000
+    assert not list(spool.iterdir())
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_bomb_slow_enough_for_the_ratio_ends_at_the_limit_of_a_body(well: httpx.Client, coding: str) -> None:
+    """4.3 MB that do not shrink, and then 2 GB that do."""
+    noise = random.Random(1).randbytes(4_300_000)
+    part = gzip.compress(noise) if coding == "gzip" else zstd.compress(noise)
+    headers = {"content-type": "application/dicom", "content-encoding": coding, "accept": "*/*"}
+    answer = well.post("/v2/studies", content=part + coded(coding, 2 << 30), headers=headers)
+    assert answer.status_code == 413, answer.text
+    assert "2147483647 bytes" in answer.text
+
+
+@pytest.mark.parametrize(("count", "end"), [(999_990, b'{"vr":"XX"}'), (300_000, b'{"vr":"LO"}')])
+def test_a_million_attributes_as_json(well: httpx.Client, count: int, end: bytes) -> None:
+    """Each costs many times its 24 bytes while it is read; the first is the largest number that is read at all."""
+    uids = stow_json.uids(factories.uid())
+    names = (0x00290000 + 0x20000 * (number >> 15) + (number & 0x7FFF) for number in range(count))
+    attributes = b"".join(b'"%08X":{"vr":"LO"},' % name for name in names)
+    metadata = b"[" + json.dumps(uids)[:-1].encode() + b"," + attributes + b'"FFF90010":' + end + b"}]"
+    body, headers = stow_json.body(metadata)
+    answer = well.post("/v2/studies", content=body, headers=headers)
+    assert answer.status_code == (409 if b"XX" in end else 200), answer.text
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("US", b"0," * 30_000_000 + b"0"),
+        ("LO", b'"ab",' * 12_000_000 + b'"ab"'),
+        ("UC", b"null," * 12_000_000 + b"null"),
+        ("PN", b"{}," * 900_000 + b"{}"),
+        ("SQ", b"{}," * 900_000 + b"{}"),
+        ("SQ", b"[]," * 20_000_000 + b"[]"),
+        ("OB", b"0," * 30_000_000 + b"0"),
+        ("UT", b'"' + b"x" * 60_000_000 + b'"'),
+        ("DS", b"1e308," * 10_000_000 + b"1e308"),
+        ("IS", b"9" * 60_000_000),
+    ],
+    ids=lambda values: f"{values[0]} {values[1][:5].decode()}",
+)
+def test_a_flood_of_values_as_json(well: httpx.Client, values: tuple[str, bytes]) -> None:
+    vr, text = values
+    uids = json.dumps(stow_json.uids(factories.uid()))[:-1].encode()
+    metadata = b"[" + uids + b',"00990010":{"vr":"' + vr.encode() + b'","Value":[' + text + b"]}}]"
+    body, headers = stow_json.body(metadata)
+    answer = well.post("/v2/studies", content=body, headers=headers)
+    assert answer.status_code in (200, 202, 409), answer.text
+
+
+def test_a_part_referred_to_again_and_again(well: httpx.Client, attacked: Server) -> None:
+    """The instances would be far larger than the request."""
+    large = {"7FE00010": {"vr": "OW", "BulkDataURI": "x"}}
+    metadata = [stow_json.uids(factories.uid()) | large for _ in range(10_000)]
+    body, headers = stow_json.body(metadata, [stow_json.Bulk("x", bytes(1_000_000))])
+    answer = well.post("/v2/studies", content=body, headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert "together" in answer.text
+    inside = {"00091001": {"vr": "OB", "BulkDataURI": "x"}}
+    nested = [stow_json.uids(factories.uid()) | {"00081140": {"vr": "SQ", "Value": [inside] * 10_000}}]
+    body, headers = stow_json.body(nested, [stow_json.Bulk("x", bytes(1_000_000))])
+    answer = well.post("/v2/studies", content=body, headers=headers)
+    assert answer.status_code in (409, 413), answer.text
+    assert not list((attacked.data_dir / "spool").iterdir())
+
+
+def test_metadata_larger_than_is_read(well: httpx.Client) -> None:
+    body, headers = stow_json.body(b"[" + b" " * (64 << 20) + b"]")
+    assert well.post("/v2/studies", content=body, headers=headers).status_code == 413
+    packed = {**headers, "content-encoding": "gzip"}
+    assert well.post("/v2/studies", content=gzip.compress(body), headers=packed).status_code == 413
+
+
+def test_a_hundred_thousand_bulk_parts(well: httpx.Client) -> None:
+    body, headers = stow_json.body([], (stow_json.Bulk(str(number), b"") for number in range(100_000)))
     assert well.post("/v2/studies", content=body, headers=headers).status_code == 400
 
 

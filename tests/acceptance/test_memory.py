@@ -1,7 +1,9 @@
 """Memory does not grow with what is stored or retrieved: 2 GB pass through less than 200 MB (store.md §1)."""
 
+import random
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
-from tests import factories
+from tests import factories, stow_json
 from tests.acceptance import dicomweb
 from tests.acceptance.conftest import QUIET
 from tests.acceptance.dicomweb import ORIGINAL, instance_path, study_path
@@ -160,5 +162,46 @@ def test_thousands_of_parts_and_many_large_ones(tmp_path: Path, record_property:
             assert list(clients.map(large, range(16)))
             report("16 clients of 100 MB", memory(), record_property, FLAT)
         assert server.stop() == 0
+    finally:
+        server.end()
+
+
+def test_a_gigabyte_beside_its_metadata_and_one_that_is_compressed(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    server = Server(tmp_path / "data", [*QUIET, "--workers", "2"])
+    metadata = stow_json.uids(factories.uid()) | {"7FE00010": {"vr": "OB", "BulkDataURI": "pixels"}}
+    body, headers = stow_json.body([metadata], [stow_json.Bulk("pixels", b"@PIXELS@")])
+    before, behind = body.split(b"@PIXELS@")
+    noise = random.Random(1).randbytes(len(PIECE))
+
+    def parts() -> Iterator[bytes]:
+        yield before
+        for _ in range(1_000):
+            yield noise
+        yield behind
+
+    def compressed() -> Iterator[bytes]:
+        squeeze = zlib.compressobj(1, zlib.DEFLATED, 31)
+        yield squeeze.compress(factories.part10(factories.dataset(), preamble=bytes(128)))
+        for _ in range(1_000):
+            yield squeeze.compress(noise[: 1 << 17] * 8)
+        yield squeeze.flush()
+
+    try:
+        server.start()
+        with server.client() as client:
+            dicomweb.store(client, factories.dataset())
+            with watched(server) as memory:
+                assert client.post("/v2/studies", content=parts(), headers=headers, timeout=300).status_code == 200
+                report("1 GB beside its metadata", memory(), record_property, FLAT)
+            packed = {"content-type": "application/dicom", "content-encoding": "gzip", "accept": "*/*"}
+            with watched(server) as memory:
+                # That the noise behind the file makes it unreadable does not matter here.
+                answer = client.post("/v2/studies", content=compressed(), headers=packed, timeout=300)
+                assert answer.status_code == 409, answer.text
+                report("1 GB compressed", memory(), record_property, FLAT)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log(), server.log()
     finally:
         server.end()

@@ -9,7 +9,7 @@ import pytest
 
 from hounsfield.errors import BadRequest
 from hounsfield.storage.spool import Spool
-from hounsfield.web import store
+from hounsfield.web import spooled_body
 from hounsfield.web.store import store_routes
 from tests import factories
 
@@ -25,7 +25,7 @@ def spool(tmp_path: Path) -> Any:
 async def test_a_body_over_the_limit_is_refused_and_leaves_nothing(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MAX_BODY_BYTES", 5000)
+    monkeypatch.setattr(spooled_body, "MAX_BODY_BYTES", 5000)
     archive = cast(Any, None)  # nothing may get that far
     (route, _) = store_routes(archive, spool, 10_000)
     body, headers = factories.multipart([factories.instance() for _ in range(6)])

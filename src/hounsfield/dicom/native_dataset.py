@@ -81,7 +81,7 @@ def encoded(tag: int, vr: str, value: bytes | memoryview) -> tuple[bytes, bytes 
     """One element as Explicit VR Little Endian has it: header, value, padding to even length (PS3.5 §6.2)."""
     odd = len(value) % 2
     padding = b"\0" if vr == "UI" or vr in _LONG - {"UC", "UR", "UT"} else b" "
-    return _header(tag, vr, len(value) + odd), value, padding * odd
+    return header(tag, vr, len(value) + odd), value, padding * odd
 
 
 def _swapped(value: bytes | memoryview, width: int) -> bytes:
@@ -201,9 +201,9 @@ class _Writer:
     def _element(self, element: Element, siblings: _Siblings, signed: bool | None) -> Iterator[bytes | memoryview]:
         tag, value = element.tag, element.value
         if isinstance(value, list):
-            yield _header(tag, "SQ", UNDEFINED)
+            yield header(tag, "SQ", UNDEFINED)
             yield from self._items(value, signed)
-            yield _marker(_SEQUENCE_END, 0)
+            yield marker(_SEQUENCE_END, 0)
             return
         vr = element.vr
         if vr is None or (vr == "UN" and not self._encoding.little_endian):
@@ -213,7 +213,7 @@ class _Writer:
         if vr == "SQ":
             items, _ = _Reader(value, self._encoding).items(0, len(value), delimited=False)
             chunks = list(self._items(items, signed))
-            yield _header(tag, "SQ", sum(map(len, chunks)))
+            yield header(tag, "SQ", sum(map(len, chunks)))
             yield from chunks
             return
         width = _WIDTH.get(vr, 1)
@@ -225,10 +225,10 @@ class _Writer:
     def _items(self, items: list[Item], signed: bool | None) -> Iterator[bytes | memoryview]:
         for item in items:
             chunks = self.dataset(item.elements, signed)
-            yield _marker(_ITEM, UNDEFINED if item.undefined_length else sum(map(len, chunks)))
+            yield marker(_ITEM, UNDEFINED if item.undefined_length else sum(map(len, chunks)))
             yield from chunks
             if item.undefined_length:
-                yield _marker(_ITEM_END, 0)
+                yield marker(_ITEM_END, 0)
 
     def _guessed_vr(self, tag: int, value: memoryview, siblings: _Siblings, signed: bool | None) -> str:
         """The VR the dictionary and the neighbours give an implicit or UN element; UN if the bytes contradict it."""
@@ -271,11 +271,13 @@ def _dictionary_vr(tag: int, siblings: _Siblings) -> str:
     return "UN"
 
 
-def _header(tag: int, vr: str, length: int) -> bytes:
+def header(tag: int, vr: str, length: int) -> bytes:
+    """The header of an element in Explicit VR (PS3.5 §7.1.2)."""
     if vr in _LONG:
         return struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, length)
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), length)
 
 
-def _marker(tag: int, length: int) -> bytes:
+def marker(tag: int, length: int) -> bytes:
+    """The header of an item or a delimiter (PS3.5 §7.5)."""
     return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, length)

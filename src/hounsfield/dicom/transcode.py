@@ -10,12 +10,12 @@ import struct
 import zlib
 from pathlib import Path
 
+from hounsfield.dicom.file_meta import GROUP_LENGTH, TRANSFER_SYNTAX_UID, file_meta, new_elements
 from hounsfield.dicom.native_dataset import (
     PIXEL_DATA,
     DatasetError,
     Element,
     Encoding,
-    encoded,
     looks_explicit,
     read_elements,
     write_explicit_little_endian,
@@ -26,9 +26,6 @@ from hounsfield.errors import NotAcceptable
 MAX_INFLATED_BYTES = 100 * 1024 * 1024
 """What a deflated dataset may grow to: a few kilobytes of deflate stream can hold gigabytes."""
 
-_GROUP_LENGTH, _META_VERSION, _MEDIA_CLASS, _MEDIA_INSTANCE = 0x00020000, 0x00020001, 0x00020002, 0x00020003
-_TRANSFER_SYNTAX, _IMPLEMENTATION_CLASS = 0x00020010, 0x00020012
-_IMPLEMENTATION_UID = b"2.25.24054593702102418578932464367440000589"  # names us as the writer of a new file meta
 _SOP_CLASS, _SOP_INSTANCE = 0x00080016, 0x00080018
 
 
@@ -66,7 +63,7 @@ def to_explicit_little_endian(
     """
     data = source.read_bytes() if isinstance(source, Path) else source
     meta, start = _file_meta(memoryview(data))
-    uid = _text(meta, _TRANSFER_SYNTAX) or source_uid or "unknown"
+    uid = _text(meta, TRANSFER_SYNTAX_UID) or source_uid or "unknown"
     syntax = find(uid)
     if syntax is None or not can_transcode(uid, EXPLICIT_VR_LITTLE_ENDIAN, has_pixel_data=False):
         raise CannotTranscode(uid, EXPLICIT_VR_LITTLE_ENDIAN)
@@ -128,7 +125,7 @@ def _file_meta(data: memoryview) -> tuple[_Meta, int]:
 
 
 def _is_deflated(meta: _Meta) -> bool:
-    syntax = find(_text(meta, _TRANSFER_SYNTAX))
+    syntax = find(_text(meta, TRANSFER_SYNTAX_UID))
     return syntax is not None and syntax.deflated
 
 
@@ -137,17 +134,9 @@ def _text(meta: _Meta, tag: int) -> str:
 
 
 def _new_file_meta(meta: _Meta, elements: list[Element]) -> bytes:
-    """Preamble, prefix and group 2 naming the new syntax; the parts PS3.10 §7.1 demands if the file had no group 2."""
-    new = {tag: element for tag, element in meta.items() if tag != _GROUP_LENGTH}
-    if not new:
-        uids = {element.tag: element.value for element in elements if element.tag in (_SOP_CLASS, _SOP_INSTANCE)}
-        new[_META_VERSION] = "OB", b"\0\1"
-        new[_IMPLEMENTATION_CLASS] = "UI", _IMPLEMENTATION_UID
-        for tag, origin in ((_MEDIA_CLASS, _SOP_CLASS), (_MEDIA_INSTANCE, _SOP_INSTANCE)):
-            value = uids.get(origin)
-            if isinstance(value, memoryview):
-                new[tag] = "UI", value
-    new[_TRANSFER_SYNTAX] = "UI", EXPLICIT_VR_LITTLE_ENDIAN.encode() + b"\0"
-    group = b"".join(chunk for tag in sorted(new) for chunk in encoded(tag, *new[tag]))
-    length = encoded(_GROUP_LENGTH, "UL", struct.pack("<I", len(group)))
-    return b"".join((bytes(128), b"DICM", *length, group))
+    """Preamble, prefix and group 2 naming the new syntax; a new group if the file had none."""
+    kept = {tag: element for tag, element in meta.items() if tag != GROUP_LENGTH}
+    if kept:
+        return file_meta(kept | {TRANSFER_SYNTAX_UID: ("UI", EXPLICIT_VR_LITTLE_ENDIAN.encode())})
+    uids = {element.tag: element.value for element in elements if isinstance(element.value, memoryview)}
+    return file_meta(new_elements(EXPLICIT_VR_LITTLE_ENDIAN, uids.get(_SOP_CLASS), uids.get(_SOP_INSTANCE)))

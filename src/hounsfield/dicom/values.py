@@ -33,7 +33,8 @@ NUMBER_CODES = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I"
 
 PATIENT_ID = 0x00100020
 
-_ENCODED = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # affected by Specific Character Set (PS3.5 §6.1.2.3)
+LOCALISED_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Text in the character set that the dataset names (PS3.5 §6.1.2.3)."""
 
 
 class Flaw(NamedTuple):
@@ -137,7 +138,7 @@ def _tag_maker(tag: int, endian: str) -> Maker:
 def _text_maker(tag: int, vr: str) -> Maker:
     plain, padding = PLAIN[vr], "\0" if vr == "UI" else " "
     longest = MAX_PLAIN if vr in ("PN", "UI") else UNBOUNDED
-    encoded, single = vr in _ENCODED, vr in SINGLE_VALUED
+    encoded, single = vr in LOCALISED_VRS, vr in SINGLE_VALUED
     least, most = _multiplicity(tag, vr)
     convert, one_is_enough = _CONVERSIONS.get(vr), least <= 1
 

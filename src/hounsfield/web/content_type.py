@@ -59,3 +59,13 @@ def boundary_of(parameters: dict[str, str]) -> bytes:
     if not _BOUNDARY.fullmatch(boundary):
         raise MalformedMediaType("The boundary must be 1 to 70 printable ASCII characters, the last one no space.")
     return boundary.encode("ascii")
+
+
+def require_media_type(declared: str | None, expected: str) -> None:
+    """Raise UnsupportedMediaType unless ``declared``, of a part or body, is ``expected``, whatever its parameters."""
+    try:
+        media_type = parse_content_type(declared)[0] if declared is not None else ""
+    except MalformedMediaType:
+        media_type = ""
+    if media_type != expected:
+        raise UnsupportedMediaType(f"The specified content type '{(declared or '')[:100]}' is not supported.")

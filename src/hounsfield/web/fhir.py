@@ -37,6 +37,7 @@ from hounsfield.fhir.store import FhirStore
 from hounsfield.fhir.writes import Written
 from hounsfield.security.roles import DataAction
 from hounsfield.web.access import ProtectedRoute, caller_of
+from hounsfield.web.request_body import request_body
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Call:
         return Response(body, status, headers, media_type=f"{self.form.media_type}; charset=utf-8")
 
 
-_ISSUE_CODES = {403: "forbidden", 503: "transient"}
+_ISSUE_CODES = {400: "invalid", 403: "forbidden", 413: "too-long", 415: "not-supported", 503: "transient"}
 _CHANGES = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 
 Handler = Callable[["FhirApplication", Call], Awaitable[Response]]
@@ -161,7 +162,7 @@ class FhirApplication:
             return call.answer(refusal.outcome(), refusal.status, headers)
         except HounsfieldError as error:
             code = _ISSUE_CODES.get(error.status, "exception")
-            return call.answer(outcome(Issue(code, error.message)), error.status)
+            return call.answer(outcome(Issue(code, error.message)), error.status, dict(error.headers))
         except Exception as error:
             logger.error("Unexpected error: %s", type(error).__name__, exc_info=error)
             issue = Issue("exception", "The server encountered an internal error.", severity="fatal")
@@ -269,12 +270,12 @@ def _text(raw: bytes) -> str:
 
 
 async def _body(call: Call, types: frozenset[str]) -> bytes:
-    """The request's body. Raises UnsupportedContent, TooLarge."""
+    """The request's body. Raises UnsupportedContent, TooLarge, and what request_body does."""
     media_type = call.header("content-type").partition(";")[0].strip().lower()
     if media_type and media_type not in types:
         raise UnsupportedContent("The content type of the body is not supported; the server takes FHIR as JSON.")
     body = bytearray()
-    async for chunk in call.request.stream():
+    async for chunk in request_body(call.request):
         body += chunk
         if len(body) > MAX_BODY:
             raise TooLarge(f"The body is larger than {MAX_BODY} bytes.")

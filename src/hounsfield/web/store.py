@@ -1,46 +1,51 @@
 """STOW-RS: POST studies and studies/{study} (store.md §§1, 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.store import Outcome, StoreRequest, store
-from hounsfield.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from hounsfield.errors import BadRequest, UnsupportedMediaType
 from hounsfield.security.roles import DataAction
-from hounsfield.storage.spool import Spool, Upload
+from hounsfield.storage.spool import Spool
 from hounsfield.web.api_route import ApiRoute, partition_of
-from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type
-from hounsfield.web.multipart import MultipartReader, PartData, PartEnd, PartStart
+from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type, require_media_type
 from hounsfield.web.negotiation import DICOM, DICOM_JSON, require_dicom_json
+from hounsfield.web.spooled_body import Admit, SpooledBody
+from hounsfield.web.store_metadata import MetadataStore, admit_part, is_metadata
 from hounsfield.web.uids import uid_parameter
 from hounsfield.web.versions import api_version, service_root
 
-MAX_BODY_BYTES = 2_147_483_647
-"""Overall limit of a request body (server.md §14)."""
 MULTIPLE_VALUES = "One or more indexed Dicom tag(s) have multiple values, only first value is indexed."
 
 
 def store_routes(archive: Archive, spool: Spool, max_part_bytes: int) -> list[ApiRoute]:
     """The two routes; ``max_part_bytes`` is the limit of one DICOM file."""
 
+    from_metadata = MetadataStore(archive, spool, max_part_bytes)
+
     async def handle(request: Request) -> Response:
         content_type = _content_type(request)
         study = uid_parameter(request, "study")
         if content_type is None:
             raise UnsupportedMediaType("The specified content type '' is not supported.")
-        reader = _Reader(spool, max_part_bytes)
+        body = SpooledBody(spool)
         try:
-            await reader.read(request, *content_type)
-            if not reader.uploads:
+            has_metadata = await _read(request, *content_type, body, max_part_bytes)
+            if not body.parts:
                 return Response(status_code=204)
             asked = StoreRequest(partition_of(request), api_version(request).major, study)
-            outcomes = await store(archive, reader.uploads, asked)
+            if has_metadata:
+                outcomes = await from_metadata.store(body.parts, asked)
+            else:
+                outcomes = await store(archive, [part.upload for part in body.parts], asked)
         finally:
-            reader.discard()
+            body.discard()
         return _answer(request, asked, outcomes)
 
     def route(path: str, name: str) -> ApiRoute:
@@ -84,82 +89,34 @@ def _content_type(request: Request) -> tuple[str, dict[str, str]] | None:
     return media_type, parameters
 
 
-class _Reader:
-    """Spools the DICOM parts of one request body. Nothing is processed before the whole body is in."""
+async def _read(
+    request: Request, media_type: str, parameters: dict[str, str], body: SpooledBody, max_part_bytes: int
+) -> bool:
+    """Receive the body; whether it is metadata with bulk data, not files.
 
-    def __init__(self, spool: Spool, max_part_bytes: int) -> None:
-        self._spool = spool
-        self._max_part_bytes = max_part_bytes
-        self._current: Upload | None = None
-        self.uploads: list[Upload] = []
-
-    async def read(self, request: Request, media_type: str, parameters: dict[str, str]) -> None:
-        """Read the body. Raises BadRequest, PayloadTooLarge, UnsupportedMediaType, StoreUnavailable."""
-        try:
-            if media_type == DICOM:
-                await self._single(request)
-            else:
-                await self._multipart(request, parameters)
-        except ClientDisconnect as error:
-            raise BadRequest("The request body ended before it was complete.") from error
-
-    def discard(self) -> None:
-        """Drop whatever was spooled and not stored."""
-        for upload in [*self.uploads, *([self._current] if self._current is not None else [])]:
-            upload.discard()
-
-    async def _single(self, request: Request) -> None:
-        self._current = self._spool.receive()
-        async for chunk in request.stream():
-            await self._write(chunk)
-        await self._finish()
-
-    async def _multipart(self, request: Request, parameters: dict[str, str]) -> None:
-        boundary = boundary_of(parameters)
-        if "start" in parameters:
-            raise BadRequest("The start parameter in multipart/related request is not supported.")
-        reader = MultipartReader(boundary)
-        received = 0
-        first = True
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > MAX_BODY_BYTES:
-                raise BadRequest(f"The request body exceeds the limit of {MAX_BODY_BYTES} bytes.")
-            for event in reader.feed(chunk):
-                if isinstance(event, PartData):
-                    await self._write(event.data)
-                elif isinstance(event, PartStart):
-                    _require_dicom(event.headers.get("content-type"), parameters.get("type") if first else None)
-                    first = False
-                    self._current = self._spool.receive()
-                elif isinstance(event, PartEnd):
-                    await self._finish()
-        reader.finish()
-
-    async def _write(self, chunk: bytes | memoryview) -> None:
-        assert self._current is not None
-        if self._current.size + len(chunk) > self._max_part_bytes:
-            raise PayloadTooLarge(f"The request exceeded the allowed limit of {self._max_part_bytes} bytes.")
-        await self._current.write(chunk)
-
-    async def _finish(self) -> None:
-        assert self._current is not None
-        await self._current.finish()
-        self.uploads.append(self._current)
-        self._current = None
+    Raises BadRequest, PayloadTooLarge, UnsupportedMediaType, StoreUnavailable.
+    """
+    if media_type == DICOM:
+        await body.read_single(request, max_part_bytes)
+        return False
+    boundary = boundary_of(parameters)
+    if "start" in parameters:
+        raise BadRequest("The start parameter in multipart/related request is not supported.")
+    has_metadata = is_metadata(parameters)
+    if has_metadata:
+        admit: Admit = partial(admit_part, max_part_bytes)
+    else:
+        admit = partial(_admit_instance, parameters.get("type"), max_part_bytes)
+    await body.read_multipart(request, boundary, admit)
+    return has_metadata
 
 
-def _require_dicom(content_type: str | None, default: str | None) -> None:
+def _admit_instance(default: str | None, max_bytes: int, headers: Mapping[str, str], number: int) -> int:
     """Raise UnsupportedMediaType unless a part is application/dicom; ``default`` stands in for the first part."""
-    declared = content_type if content_type is not None else default
-    if declared == DICOM:
-        return
-    try:
-        media_type = parse_content_type(declared)[0] if declared is not None else ""
-    except MalformedMediaType:
-        media_type = ""
-    if media_type != DICOM:
-        raise UnsupportedMediaType(f"The specified content type '{(declared or '')[:100]}' is not supported.")
+    declared = headers.get("content-type", default if number == 0 else None)
+    if declared != DICOM:
+        require_media_type(declared, DICOM)
+    return max_bytes
 
 
 def _answer(request: Request, asked: StoreRequest, outcomes: Sequence[Outcome]) -> Response:

@@ -8,6 +8,7 @@ from hounsfield.index.attributes import SEARCHABLE
 from hounsfield.index.instances import Level
 from hounsfield.web.openapi import schemas
 from hounsfield.web.openapi.schemas import CAST_TABLES, Json, array, ref
+from hounsfield.web.request_body import CONTENT_CODINGS
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
@@ -61,6 +62,12 @@ PARAMETERS: Json = {
         "description": "ETag of an earlier answer, as it was sent or quoted, several, or *.",
         "schema": {"type": "string"},
     },
+    "contentEncoding": {
+        "name": "Content-Encoding",
+        "in": "header",
+        "description": "How the body is compressed, if it is.",
+        "schema": {"type": "string", "enum": ["gzip", "deflate", "zstd"]},
+    },
     "limit": _query("limit", "Largest number of results.", type="integer", minimum=1, maximum=200, default=100),
     "offset": _query("offset", "Results to skip.", type="integer", format="int64", minimum=0, default=0),
     "fuzzyMatching": _query(
@@ -98,6 +105,11 @@ HEADERS: Json = {
     "ErroneousDicomAttributes": {
         "description": "Attributes filtered by whose index is incomplete, as the client wrote them, comma separated.",
         "schema": {"type": "string"},
+    },
+    "AcceptEncoding": {
+        "description": "Sent when the Content-Encoding of the request is not supported: those that are.",
+        "schema": {"type": "string"},
+        "example": CONTENT_CODINGS,
     },
     "Warning": {
         "description": "Sent when an indexed attribute of a stored instance has several values.",
@@ -204,9 +216,14 @@ def _store(major: int) -> _Operations:
 
     warned = "" if major == 1 else ", or all were and some with a warning"
     common: Json = {
+        "parameters": [_parameter("contentEncoding")],
         "requestBody": {
             "required": True,
-            "description": "One DICOM file, or several as parts of type application/dicom.",
+            "description": "One DICOM file; or several, as parts of type application/dicom; or metadata and bulk data "
+            f'(`multipart/related; type="{DICOM_JSON}"`): the first part is an array of datasets in the DICOM JSON '
+            "Model, and each BulkDataURI in it the Content-Location of another part. Those are application/"
+            "octet-stream, or for Pixel Data of the media type of a transfer syntax; frames of compressed Pixel Data "
+            "are parts of their own, at the BulkDataURI followed by `/frames/1` and so on.",
             "content": {
                 "multipart/related": {"schema": _BINARY},
                 DICOM: {"schema": _BINARY},
@@ -221,13 +238,18 @@ def _store(major: int) -> _Operations:
             "200": answer("All instances were stored.", stored=True, failed=False),
             "202": answer(f"Some instances were stored{warned}.", stored=True, failed=True),
             "204": _response("The request held no instance."),
-            "400": _problem("The body is malformed or incomplete, or the UID in the path is not one."),
+            "400": _problem(
+                "The body is malformed or incomplete, its metadata and parts do not fit together, or the UID in the "
+                "path is not one."
+            ),
             **_NO_DICOM_JSON,
             "409": answer("No instance was stored.", stored=False, failed=True),
-            "413": _problem("An instance is larger than this server accepts."),
+            "413": _problem("An instance is larger than this server accepts, or the body grows too much when decoded."),
             "415": _problem(
-                "The body, or a part of it, is not application/dicom; the body of the answer may be empty."
-            ),
+                "The body, or a part of it, is of a type or encoding that is not supported; the body of the answer may "
+                "be empty."
+            )
+            | {"headers": {"Accept-Encoding": _header("AcceptEncoding")}},
             **_UNAVAILABLE,
         }
         yield path, "post", _operation("Store", operation_id, summary, responses, **common)
