@@ -51,7 +51,7 @@ def create() -> ASGIApp:
         raise SystemExit(2) from error
 
 
-def build(options: ProcessOptions) -> ASGIApp:
+def build(options: ProcessOptions) -> Application:
     """The application for ``options``."""
     settings = options.effective
     configure_logging(settings)

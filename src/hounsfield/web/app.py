@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hounsfield.archive.archive import Archive
 from hounsfield.storage.spool import Spool
 from hounsfield.web.access import Access, ProtectedRoute
+from hounsfield.web.capabilities import capability_routes
 from hounsfield.web.change_feed import change_feed_routes
 from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
@@ -46,21 +47,20 @@ class Application:
 
     def __init__(self, parts: Parts) -> None:
         archive = parts.archive
-        self._versioned = VersionedRoutes(
-            [
-                *store_routes(archive, parts.spool, parts.max_part_bytes),
-                *search_routes(archive),
-                *retrieve_routes(archive),
-                *delete_routes(archive),
-                *change_feed_routes(archive.database),
-                *partition_routes(archive.database, parts.partitions),
-            ],
-            parts.partitions,
-            parts.access,
-        )
-        self._routes = _by_first_segment(
-            [health_route(parts.health), statistics_route(archive.database), *parts.routes]
-        )
+        versioned = [
+            *store_routes(archive, parts.spool, parts.max_part_bytes),
+            *search_routes(archive),
+            *retrieve_routes(archive),
+            *delete_routes(archive),
+            *change_feed_routes(archive.database),
+            *partition_routes(archive.database, parts.partitions),
+        ]
+        versioned += capability_routes(versioned, partitioned=parts.partitions.enabled)
+        self._versioned = VersionedRoutes(versioned, parts.partitions, parts.access)
+        unversioned = [health_route(parts.health), statistics_route(archive.database), *parts.routes]
+        self._routes = _by_first_segment(unversioned)
+        self.routes: Sequence[Route] = [*versioned, *unversioned]
+        """All there are; those that are ApiRoutes stand below a version."""
         self._access = parts.access
         self._closing = parts.closing
         app: ASGIApp = self._dispatch
@@ -75,6 +75,11 @@ class Application:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             await self._surface(scope, receive, send)
+
+    async def close(self) -> None:
+        """Release what the parts hold."""
+        for close in self._closing:
+            await close()
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -100,8 +105,7 @@ class Application:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                for close in self._closing:
-                    await close()
+                await self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

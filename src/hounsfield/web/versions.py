@@ -76,8 +76,8 @@ class VersionedRoutes:
             self._routes.setdefault(route.path.count("/"), []).append((route, _application(route, partitions, access)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        segment, slash, rest = scope["path"].lstrip("/").partition("/")
-        version = parse(segment) if slash else None
+        segment, _, rest = scope["path"].lstrip("/").partition("/")
+        version = parse(segment)
         if version is None:
             await Response(status_code=404)(scope, receive, send)
             return
