@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from starlette.routing import BaseRoute, Match, Route
+from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hounsfield.archive.archive import Archive
@@ -84,18 +85,17 @@ class Application:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         segment = path[1:].partition("/")[0]
-        partial: BaseRoute | None = None
+        allowed: set[str] = set()
         for route in self._routes.get(segment, ()) or self._routes.get(path.count("/"), ()):
             match, child = route.matches(scope)
             if match is Match.FULL:
                 application = route.protected(self._access) if isinstance(route, ProtectedRoute) else route.handle
                 await answer(application, {**scope, **child}, receive, send)
                 return
-            if match is Match.PARTIAL and partial is None:
-                partial = route
-        if partial is not None:
-            # The route itself answers 405 with Allow.
-            await partial.handle(scope, receive, send)
+            if match is Match.PARTIAL:
+                allowed |= route.methods or set()
+        if allowed:
+            await Response(status_code=405, headers={"Allow": ", ".join(sorted(allowed))})(scope, receive, send)
             return
         await self._versioned(scope, receive, send)
 

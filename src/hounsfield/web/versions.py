@@ -25,7 +25,7 @@ SUPPORTED = "1.0-prerelease, 1, 2"
 Headers = Sequence[tuple[bytes, bytes]]
 _ANNOUNCEMENT: Headers = [(b"api-supported-versions", SUPPORTED.encode())]
 
-_VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:-([A-Za-z][A-Za-z0-9]*))?")
+_VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:-([A-Za-z][A-Za-z0-9]*))?")
 
 
 @dataclass(frozen=True, slots=True)
