@@ -20,7 +20,9 @@ from pydicom.dataset import Dataset
 from tests import factories
 from tests.acceptance import dicomweb
 from tests.acceptance.test_lifecycle import running
+from tests.acceptance.test_security import security
 from tests.peers.azurite import AzuriteServer
+from tests.peers.oidc_provider import OidcProvider
 from tests.peers.postgres import PostgresServer
 from tests.server import Server
 
@@ -30,7 +32,7 @@ DOCUMENTS = ("v1-prerelease", "v1", "v2")
 METHODS = ("get", "post", "put", "patch", "delete", "options")
 LARGEST = 100_000
 OPTIONAL_HEADERS = {"warning", "erroneous-dicom-attributes"}
-DECLARED_HEADERS = OPTIONAL_HEADERS | {"etag", "api-supported-versions", "location"}
+DECLARED_HEADERS = OPTIONAL_HEADERS | {"etag", "api-supported-versions", "location", "www-authenticate"}
 ELSEWHERE = {"503", "424"}
 """Provoked by the tests at the end: the whole server has to fail for them."""
 
@@ -270,6 +272,29 @@ def test_every_operation_that_declares_it_is_503_without_its_database(
         for operation in everything:
             if operation.name.startswith("RetrieveCapabilities"):
                 check(operation, "200", ok(operation))
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("partitioned", ["false", "true"])
+def test_every_operation_that_asks_for_a_token_refuses_as_it_declares(
+    tmp_path: Path, oidc_provider_process: OidcProvider, partitioned: str
+) -> None:
+    more = {"DicomServer__Features__EnableDataPartitions": partitioned}
+    environment = security(oidc_provider_process.authority, more, roles=True)
+    stranger = {"authorization": f"Bearer {oidc_provider_process.token('nobody')}"}
+    with running(tmp_path / "data", "--cast", "--fhir", environment=environment) as server, server.client() as client:
+        walked = 0
+        for operation in [each for name in DOCUMENTS for each in operations(client, name)]:
+            if operation.path == "/health/check":
+                check(operation, "200", ok(operation))
+                continue
+            assert operation.described["security"] == [{"bearer": []}]
+            check(operation, "401", ok(operation))
+            client.headers.update(stranger)
+            check(operation, "403", ok(operation))
+            del client.headers["authorization"]
+            walked += 1
+        assert walked > 60
 
 
 @pytest.mark.peer

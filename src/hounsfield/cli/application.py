@@ -73,6 +73,7 @@ def build(options: ProcessOptions) -> Application:
             license_url=settings.text("DicomServer:Swagger:License:Url"),
             server_uri=settings.text("DicomServer:Swagger:ServerUri"),
             partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
+            secured=settings.flag("DicomServer:Security:Enabled"),
         )
     ]
     routes.append(

@@ -15,6 +15,7 @@ from hounsfield.cli import application
 from hounsfield.cli.process_options import ProcessOptions
 from hounsfield.database import migrate
 from hounsfield.index.attributes import SEARCHABLE
+from hounsfield.security import roles
 from hounsfield.settings import load
 from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.openapi import VERSIONS, document, openapi_route, to_yaml
@@ -29,8 +30,8 @@ METHODS = ("get", "post", "put", "patch", "delete", "options")
 NAMES = list(VERSIONS)
 
 
-def documents(name: str) -> dict[str, Any]:
-    return document(name, **INFO)
+def documents(name: str, **more: Any) -> dict[str, Any]:
+    return document(name, **INFO, **more)
 
 
 def operations(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -49,6 +50,19 @@ def test_is_valid_openapi(name: str) -> None:
     content = documents(name)
     assert content["openapi"] == "3.0.1"
     OpenAPIV30SpecValidator(content).validate()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_that_asks_for_tokens_says_so(name: str) -> None:
+    content, plain = documents(name, secured=True, partitioned=True), documents(name, partitioned=True)
+    OpenAPIV30SpecValidator(content).validate()
+    assert "securitySchemes" not in plain["components"]
+    asked = {path for path, _, operation in operations(content) if operation.get("security") == [{"bearer": []}]}
+    assert asked == content["paths"].keys() - {"/health/check"}
+    for path, method, operation in operations(content):
+        refusals = operation["responses"].keys() - plain["paths"][path][method]["responses"].keys()
+        assert refusals == ({"401", "403"} if path in asked else set())
+        assert not any("security" in each for _, _, each in operations(plain))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -112,6 +126,7 @@ async def routes(
             worker=True,
             cast=True,
             settings=settings.to_environment(),
+            roles=roles.DEFAULT,
             supervisor=0,
         )
     )

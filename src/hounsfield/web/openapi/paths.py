@@ -146,11 +146,15 @@ _EXTERNAL = {
 _UNAVAILABLE = {"503": _problem("The database or the file store cannot be reached. The request may be repeated.")}
 
 
+ANNOUNCED: Json = {"api-supported-versions": _header("ApiSupportedVersions")}
+"""Headers of every answer below a version."""
+
+
 def _operation(tag: str, operation_id: str, summary: str, responses: Json, **more: Any) -> Json:
     """One operation below a version; all its answers name the versions."""
-    versions = {"api-supported-versions": _header("ApiSupportedVersions")}
     announced = {
-        status: {**answer, "headers": {**answer.get("headers", {}), **versions}} for status, answer in responses.items()
+        status: {**answer, "headers": {**answer.get("headers", {}), **ANNOUNCED}}
+        for status, answer in responses.items()
     }
     return {"tags": [tag], "operationId": operation_id, "summary": summary, **more, "responses": announced}
 
@@ -422,6 +426,12 @@ def unversioned_paths() -> Json:
             "GetStatistics",
             "How much the archive holds",
             {"200": _response("The figures.", _json(JSON, ref("Statistics"), schemas.STATISTICS)), **_UNAVAILABLE},
+        ),
+        "/metrics": get(
+            "Health",
+            "GetMetrics",
+            "Figures for Prometheus",
+            {"200": _response("The figures.", {"text/plain": _TEXT}), **_UNAVAILABLE},
         ),
         "/cast/status": get(
             "Cast",
