@@ -169,10 +169,27 @@ PROVOKED: dict[str, Callable[[Operation], httpx.Response]] = {
 }
 
 
+def probes(operation: Operation) -> Iterator[httpx.Response]:
+    """Requests that every operation gets, whatever it declares: none may answer with what it does not declare."""
+    if operation.method == "delete":
+        operation.stored = operation.store(factories.dataset())
+    there, absent = operation.stored, factories.dataset()
+    yield operation.call(absent, accept="text/html")
+    yield operation.call(absent, **{"content-type": "text/plain"})
+    yield operation.call(absent, query="?limit=0&unknown=1")
+    yield operation.call(absent, **{"if-none-match": "*", "range": "bytes=0-1"})
+    yield operation.call(absent, url=re.sub(r"1\.2\.[0-9.]+", "x", operation.url(absent)))
+    yield operation.call(absent, url=operation.url(absent, frames="0"))
+    yield operation.call(there, url=operation.url(there, partitionName="no-such"))
+    yield operation.call(there, url=operation.url(there, partitionName="a b"))
+    yield operation.call(there, accept="text/html")
+
+
 def check(operation: Operation, status: str, response: httpx.Response) -> None:
     """The answer is the one that is declared."""
     where = (operation.path, operation.method, status)
     assert str(response.status_code) == status, (where, response.status_code, response.text[:200])
+    assert status in operation.described["responses"], (where, response.request.url, response.text[:200])
     declared = operation.described["responses"][status]
     content = declared.get("content", {})
     media_type = response.headers.get("content-type", "").partition(";")[0]
@@ -232,6 +249,8 @@ def test_every_operation_and_every_status_it_declares(served: Server, name: str)
                     continue
                 check(operation, status, PROVOKED[status](operation))
                 walked.add((operation.name, status))
+            for response in probes(operation):
+                check(operation, str(response.status_code), response)
     assert len(walked) > 80
     assert {status for _, status in walked} == PROVOKED.keys()
 
