@@ -22,7 +22,19 @@ SECURITY = {
     "x-frame-options": "SAMEORIGIN",
     "content-security-policy": "frame-src 'self';",
 }
-SAME = ["v1", "v1.0", "V1", "v1-prerelease", "v1.0-prerelease", "v1-PreRelease", "v2", "v2.0", "V2.0"]
+SAME = [
+    "v1",
+    "v1.0",
+    "V1",
+    "v01",
+    "v1-prerelease",
+    "v1.0-prerelease",
+    "v1-PreRelease",
+    "V1.0-PRERELEASE",
+    "v2",
+    "v2.0",
+    "V2.0",
+]
 
 
 @pytest.mark.parametrize("segment", SAME)
@@ -65,10 +77,15 @@ def test_other_versions_are_refused_as_json(client: httpx.Client, segment: str, 
         "vfoo/studies",
         "v/studies",
         "v1x/studies",
+        "v1./studies",
+        "v1.0-/studies",
+        "v1.0-pre_release/studies",
+        "v1.0.0/studies",
+        "v2 /studies",
+        "v%D9%A2/studies",
+        "v" + "9" * 5000 + "/studies",
         "v-1/studies",
         "1/studies",
-        "v2",
-        "v2/",
         "v3/nothing",
         "v2/nothing",
         "v2/studies/1.2/nothing",
@@ -108,14 +125,54 @@ def test_unknown_paths_are_404_and_empty(client: httpx.Client, path: str) -> Non
     ],
 )
 def test_other_methods_are_405_with_all_that_are_allowed(client: httpx.Client, path: str, allowed: set[str]) -> None:
-    for method in ("PUT", "PATCH", "POST", "DELETE", "OPTIONS"):
+    for method in ("PUT", "PATCH", "POST", "DELETE", "TRACE", "PROPFIND"):
         if method in allowed:
             continue
         for version in ("v1", "v2"):
             response = client.request(method, f"/{version}/{path}")
             assert response.status_code == 405, method
             assert response.content == b""
-            assert set(response.headers["allow"].split(", ")) - {"HEAD"} == allowed
+            assert set(response.headers["allow"].split(", ")) == allowed | {"OPTIONS"} | (
+                {"HEAD"} if "GET" in allowed else set()
+            )
+
+
+@pytest.mark.parametrize("path", ["/health/check", "/statistics", "/cast/status", "/cast/errors", "/v2/api.json"])
+def test_routes_without_a_version_are_405_likewise(client: httpx.Client, path: str) -> None:
+    for method in ("PUT", "POST", "DELETE", "OPTIONS"):
+        response = client.request(method, path)
+        assert (response.status_code, response.content) == (405, b"")
+        assert response.headers["allow"] == "GET, HEAD"
+        assert "api-supported-versions" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/nothing",
+        "/health/check",
+        "/statistics",
+        "/cast/status",
+        "/v2/api.yaml",
+        "/v2/",
+        "/v2/studies",
+        "/v9/studies",
+        "/v2/studies/1.2/metadata",
+        "/v2/changefeed/latest",
+        "/v2/partitions",
+    ],
+)
+@pytest.mark.parametrize("query", ["<", "x=%3c", "a=b&%3Cscript%3E", "%3C"])
+def test_markup_in_a_query_is_refused_everywhere(client: httpx.Client, path: str, query: str) -> None:
+    for method in ("GET", "POST", "DELETE", "OPTIONS"):
+        response = client.request(method, httpx.URL(client.base_url, raw_path=f"{path}?{query}".encode()))
+        assert (response.status_code, response.text) == (400, "The query string included invalid characters.")
+        assert response.headers["content-type"] == "text/plain; charset=utf-8"
+        assert "api-supported-versions" not in response.headers
+    # In a path it is an ordinary character, and so is what only looks like it.
+    assert client.get("/v2/%3Cx").status_code == 404
+    assert client.get("/health/check?x=%253C%3e").status_code == 200
 
 
 def test_head_answers_like_get_without_a_body(client: httpx.Client) -> None:

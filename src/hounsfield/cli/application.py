@@ -51,7 +51,7 @@ def create() -> ASGIApp:
         raise SystemExit(2) from error
 
 
-def build(options: ProcessOptions) -> ASGIApp:
+def build(options: ProcessOptions) -> Application:
     """The application for ``options``."""
     settings = options.effective
     configure_logging(settings)
@@ -73,6 +73,7 @@ def build(options: ProcessOptions) -> ASGIApp:
             license_url=settings.text("DicomServer:Swagger:License:Url"),
             server_uri=settings.text("DicomServer:Swagger:ServerUri"),
             partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
+            secured=settings.flag("DicomServer:Security:Enabled"),
         )
     ]
     routes.append(

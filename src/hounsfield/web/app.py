@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from starlette.routing import BaseRoute, Match, Route
+from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hounsfield.archive.archive import Archive
 from hounsfield.storage.spool import Spool
 from hounsfield.web.access import Access, ProtectedRoute
+from hounsfield.web.capabilities import capability_routes
 from hounsfield.web.change_feed import change_feed_routes
 from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
@@ -46,21 +48,20 @@ class Application:
 
     def __init__(self, parts: Parts) -> None:
         archive = parts.archive
-        self._versioned = VersionedRoutes(
-            [
-                *store_routes(archive, parts.spool, parts.max_part_bytes),
-                *search_routes(archive),
-                *retrieve_routes(archive),
-                *delete_routes(archive),
-                *change_feed_routes(archive.database),
-                *partition_routes(archive.database, parts.partitions),
-            ],
-            parts.partitions,
-            parts.access,
-        )
-        self._routes = _by_first_segment(
-            [health_route(parts.health), statistics_route(archive.database), *parts.routes]
-        )
+        versioned = [
+            *store_routes(archive, parts.spool, parts.max_part_bytes),
+            *search_routes(archive),
+            *retrieve_routes(archive),
+            *delete_routes(archive),
+            *change_feed_routes(archive.database),
+            *partition_routes(archive.database, parts.partitions),
+        ]
+        versioned += capability_routes(versioned, partitioned=parts.partitions.enabled)
+        self._versioned = VersionedRoutes(versioned, parts.partitions, parts.access)
+        unversioned = [health_route(parts.health), statistics_route(archive.database), *parts.routes]
+        self._routes = _by_first_segment(unversioned)
+        self.routes: Sequence[Route] = [*versioned, *unversioned]
+        """All there are; those that are ApiRoutes stand below a version."""
         self._access = parts.access
         self._closing = parts.closing
         app: ASGIApp = self._dispatch
@@ -76,21 +77,25 @@ class Application:
         elif scope["type"] == "http":
             await self._surface(scope, receive, send)
 
+    async def close(self) -> None:
+        """Release what the parts hold."""
+        for close in self._closing:
+            await close()
+
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         segment = path[1:].partition("/")[0]
-        partial: BaseRoute | None = None
+        allowed: set[str] = set()
         for route in self._routes.get(segment, ()) or self._routes.get(path.count("/"), ()):
             match, child = route.matches(scope)
             if match is Match.FULL:
                 application = route.protected(self._access) if isinstance(route, ProtectedRoute) else route.handle
                 await answer(application, {**scope, **child}, receive, send)
                 return
-            if match is Match.PARTIAL and partial is None:
-                partial = route
-        if partial is not None:
-            # The route itself answers 405 with Allow.
-            await partial.handle(scope, receive, send)
+            if match is Match.PARTIAL:
+                allowed |= route.methods or set()
+        if allowed:
+            await Response(status_code=405, headers={"Allow": ", ".join(sorted(allowed))})(scope, receive, send)
             return
         await self._versioned(scope, receive, send)
 
@@ -100,8 +105,7 @@ class Application:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                for close in self._closing:
-                    await close()
+                await self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

@@ -24,14 +24,14 @@ class Partitions:
 
     def __init__(self, database: Database, *, enabled: bool, cache_size: int, cache_time: timedelta) -> None:
         self._database = database
-        self._enabled = enabled
+        self.enabled = enabled
         self._cache_size = cache_size
         self._cache_seconds = cache_time.total_seconds()
         self._cache: OrderedDict[str, tuple[Partition, float]] = OrderedDict()
 
     def require_enabled(self) -> None:
         """Raise BadRequest where the feature is off."""
-        if not self._enabled:
+        if not self.enabled:
             raise BadRequest("Data partitions feature is disabled.")
 
     def require_valid(self, name: str) -> None:
@@ -46,7 +46,7 @@ class Partitions:
         ``create``: make one that does not exist.
         """
         if name is None:
-            if self._enabled:
+            if self.enabled:
                 raise BadRequest("PartitionName value is missing in the route segment.")
             return DEFAULT
         self.require_valid(name)

@@ -25,7 +25,7 @@ SUPPORTED = "1.0-prerelease, 1, 2"
 Headers = Sequence[tuple[bytes, bytes]]
 _ANNOUNCEMENT: Headers = [(b"api-supported-versions", SUPPORTED.encode())]
 
-_VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:-([A-Za-z][A-Za-z0-9]*))?")
+_VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:-([A-Za-z][A-Za-z0-9]*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ class VersionedRoutes:
             self._routes.setdefault(route.path.count("/"), []).append((route, _application(route, partitions, access)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        segment, slash, rest = scope["path"].lstrip("/").partition("/")
-        version = parse(segment) if slash else None
+        segment, _, rest = scope["path"].lstrip("/").partition("/")
+        version = parse(segment)
         if version is None:
             await Response(status_code=404)(scope, receive, send)
             return

@@ -1,7 +1,8 @@
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -9,15 +10,15 @@ import yaml
 from openapi_schema_validator import OAS30Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from starlette.applications import Starlette
-from starlette.routing import Route
 
+from hounsfield.cli import application
+from hounsfield.cli.process_options import ProcessOptions
+from hounsfield.database import migrate
 from hounsfield.index.attributes import SEARCHABLE
-from hounsfield.web.change_feed import change_feed_routes
-from hounsfield.web.delete import delete_routes
+from hounsfield.security import roles
+from hounsfield.settings import load
+from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.openapi import VERSIONS, document, openapi_route, to_yaml
-from hounsfield.web.retrieve import retrieve_routes
-from hounsfield.web.search import search_routes
-from hounsfield.web.store import store_routes
 
 INFO: dict[str, Any] = {
     "title": "Archive of tests",
@@ -25,12 +26,12 @@ INFO: dict[str, Any] = {
     "license_url": "https://example.com/licence",
     "server_uri": "https://dicom.example.com",
 }
-METHODS = ("get", "post", "put", "patch", "delete")
+METHODS = ("get", "post", "put", "patch", "delete", "options")
 NAMES = list(VERSIONS)
 
 
-def documents(name: str) -> dict[str, Any]:
-    return document(name, **INFO)
+def documents(name: str, **more: Any) -> dict[str, Any]:
+    return document(name, **INFO, **more)
 
 
 def operations(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -49,6 +50,19 @@ def test_is_valid_openapi(name: str) -> None:
     content = documents(name)
     assert content["openapi"] == "3.0.1"
     OpenAPIV30SpecValidator(content).validate()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_that_asks_for_tokens_says_so(name: str) -> None:
+    content, plain = documents(name, secured=True, partitioned=True), documents(name, partitioned=True)
+    OpenAPIV30SpecValidator(content).validate()
+    assert "securitySchemes" not in plain["components"]
+    asked = {path for path, _, operation in operations(content) if operation.get("security") == [{"bearer": []}]}
+    assert asked == content["paths"].keys() - {"/health/check"}
+    for path, method, operation in operations(content):
+        refusals = operation["responses"].keys() - plain["paths"][path][method]["responses"].keys()
+        assert refusals == ({"401", "403"} if path in asked else set())
+        assert not any("security" in each for _, _, each in operations(plain))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,28 +107,58 @@ def test_info_and_servers(name: str) -> None:
     OpenAPIV30SpecValidator(bare).validate()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_documents_exactly_the_routes_that_exist(name: str) -> None:
-    nothing = cast(Any, None)
-    routes: list[Route] = [
-        *store_routes(nothing, nothing, 0),
-        *search_routes(nothing),
-        *retrieve_routes(nothing),
-        *delete_routes(nothing),
-        *change_feed_routes(nothing),
-    ]
-    names = {"study": "studyInstanceUid", "series": "seriesInstanceUid", "instance": "sopInstanceUid"}
-    existing = {
-        (
-            f"/{name}" + re.sub(r"{(\w+)}", lambda found: f"{{{names.get(found[1], found[1])}}}", route.path),
-            method.lower(),
+@pytest.fixture
+async def routes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitioned: bool
+) -> AsyncIterator[list[tuple[str, str]]]:
+    """Path and method of every route of the application; those below a version without it."""
+    monkeypatch.setattr(application, "configure_logging", lambda settings: None)
+    migrate.upgrade(f"sqlite:///{tmp_path / 'index.db'}")
+    settings, _ = load(
+        environment={}, overrides={"DicomServer:Features:EnableDataPartitions": str(partitioned).lower()}
+    )
+    built = application.build(
+        ProcessOptions(
+            data_dir=str(tmp_path),
+            host="127.0.0.1",
+            port=8080,
+            fhir=True,
+            worker=True,
+            cast=True,
+            settings=settings.to_environment(),
+            roles=roles.DEFAULT,
+            supervisor=0,
         )
-        for route in routes
-        for method in (route.methods or set()) - {"HEAD"}
-    }
-    unversioned = {"/health/check", "/statistics", "/cast/status", "/cast/errors"}
-    described = {(path, method) for path, method, _ in operations(documents(name))}
-    assert described == existing | {(path, "get") for path in unversioned}
+    )
+    yield [
+        (route.path if isinstance(route, ApiRoute) else f"/.{route.path}", method)
+        for route in built.routes
+        for method in route.methods or ()
+    ]
+    await built.close()
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_documents_exactly_the_routes_that_exist(name: str, partitioned: bool, routes: list[tuple[str, str]]) -> None:
+    names = {"study": "studyInstanceUid", "series": "seriesInstanceUid", "instance": "sopInstanceUid"}
+    unpartitioned = ("/", "/changefeed", "/changefeed/latest", "/partitions")
+    existing = set()
+    for path, method in routes:
+        # FHIR describes itself at /fhir/metadata, and the documents do not describe themselves.
+        if path.startswith(("/./fhir", "/./{document}")) or method == "HEAD" or (path != "/" and method == "OPTIONS"):
+            continue
+        if path == "/partitions" and not partitioned:
+            continue
+        path = re.sub(r"{(\w+)}", lambda found: f"{{{names.get(found[1], found[1])}}}", path)
+        if not path.startswith("/./"):
+            path = f"/partitions/{{partitionName}}{path}" if partitioned and path not in unpartitioned else path
+            path = f"/{name}{path}"
+        existing.add((path.removeprefix("/."), method.lower()))
+    content = document(name, **INFO, partitioned=partitioned)
+    described = {(path, method) for path, method, _ in operations(content)}
+    assert described == existing
+    assert len(described) > 20
 
 
 @pytest.mark.parametrize("name", NAMES)

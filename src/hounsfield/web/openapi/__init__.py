@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hounsfield.web.openapi.paths import (
+    ANNOUNCED,
     HEADERS,
     PARAMETERS,
     PARTITION_PARAMETERS,
@@ -22,6 +23,7 @@ from hounsfield.web.openapi.paths import (
     versioned_paths,
 )
 from hounsfield.web.openapi.schemas import PARTITION_SCHEMAS, SCHEMAS, Json
+from hounsfield.web.openapi.tokens import SCHEME, with_tokens
 from hounsfield.web.openapi.yaml import to_yaml
 
 __all__ = ["VERSIONS", "document", "openapi_route", "to_yaml"]
@@ -31,7 +33,13 @@ VERSIONS: Mapping[str, str] = {"v1-prerelease": "1.0-prerelease", "v1": "1", "v2
 
 
 def openapi_route(
-    *, title: str, license_name: str, license_url: str, server_uri: str, partitioned: bool = False
+    *,
+    title: str,
+    license_name: str,
+    license_url: str,
+    server_uri: str,
+    partitioned: bool = False,
+    secured: bool = False,
 ) -> Route:
     """``GET /{document}/api.json`` and ``api.yaml``; another document or extension is 404."""
 
@@ -46,6 +54,7 @@ def openapi_route(
             license_url=license_url,
             server_uri=server_uri,
             partitioned=partitioned,
+            secured=secured,
         )
         if form == "json":
             return Response(msgspec.json.encode(content), headers={"content-type": "application/json; charset=utf-8"})
@@ -55,11 +64,18 @@ def openapi_route(
 
 
 def document(
-    doc: str, *, title: str, license_name: str, license_url: str, server_uri: str, partitioned: bool = False
+    doc: str,
+    *,
+    title: str,
+    license_name: str,
+    license_url: str,
+    server_uri: str,
+    partitioned: bool = False,
+    secured: bool = False,
 ) -> Json:
     """The document of that name, one of VERSIONS. Empty licence and server values are left out.
 
-    ``partitioned``: of a server with data partitions.
+    ``partitioned``: of a server with data partitions. ``secured``: of one that asks for tokens.
     """
     info: Json = {"title": title, "version": VERSIONS[doc]}
     if license_name:
@@ -69,12 +85,20 @@ def document(
     versioned = {f"/{doc}{path}": item for path, item in paths.items()}
     tags = TAGS | PARTITION_TAGS if partitioned else TAGS
     parameters = PARAMETERS | PARTITION_PARAMETERS if partitioned else PARAMETERS
+    described = {**versioned, **unversioned_paths()}
+    if secured:
+        described = with_tokens(described, ANNOUNCED)
     schemas = SCHEMAS | PARTITION_SCHEMAS if partitioned else SCHEMAS
     return {
         "openapi": "3.0.1",
         "info": info,
         **({"servers": [{"url": server_uri}]} if server_uri else {}),
         "tags": [{"name": name, "description": description} for name, description in tags.items()],
-        "paths": {**versioned, **unversioned_paths()},
-        "components": {"schemas": schemas, "parameters": parameters, "headers": HEADERS},
+        "paths": described,
+        "components": {
+            "schemas": schemas,
+            "parameters": parameters,
+            "headers": HEADERS,
+            **({"securitySchemes": SCHEME} if secured else {}),
+        },
     }

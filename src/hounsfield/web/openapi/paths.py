@@ -31,6 +31,7 @@ TAGS = {
     "Delete": "Studies, series and instances out of the archive.",
     "ChangeFeed": "The ordered log of everything stored and deleted.",
     "Cast": "DICOM Cast: the copy of the metadata in a FHIR server.",
+    "Capabilities": "What the service can do (PS3.18 §8.9).",
     "Health": "The state of the server.",
 }
 
@@ -151,14 +152,21 @@ _BAD_UID = {"400": _problem("A UID in the path is not one.")}
 _BAD_QUERY = {"400": _problem("A query parameter is unknown, invalid or given twice, or a UID in the path is not one.")}
 _NOT_FOUND = {"404": _problem("There is no such study, series, instance or frame.")}
 _NO_DICOM_JSON = {"406": {"description": "Accept does not allow application/dicom+json. The body is empty."}}
+_EXTERNAL = {
+    "424": _problem("The files are in somebody else's container, which does not exist or refuses this server.")
+}
 _UNAVAILABLE = {"503": _problem("The database or the file store cannot be reached. The request may be repeated.")}
+
+
+ANNOUNCED: Json = {"api-supported-versions": _header("ApiSupportedVersions")}
+"""Headers of every answer below a version."""
 
 
 def _operation(tag: str, operation_id: str, summary: str, responses: Json, **more: Any) -> Json:
     """One operation below a version; all its answers name the versions."""
-    versions = {"api-supported-versions": _header("ApiSupportedVersions")}
     announced = {
-        status: {**answer, "headers": {**answer.get("headers", {}), **versions}} for status, answer in responses.items()
+        status: {**answer, "headers": {**answer.get("headers", {}), **ANNOUNCED}}
+        for status, answer in responses.items()
     }
     return {"tags": [tag], "operationId": operation_id, "summary": summary, **more, "responses": announced}
 
@@ -179,7 +187,7 @@ def partitioned_paths(major: int) -> Json:
     """What versioned_paths becomes where data partitions are on (server.md §4)."""
     paths: Json = {}
     for path, item in versioned_paths(major).items():
-        if path.startswith("/changefeed"):
+        if path == "/" or path.startswith("/changefeed"):
             paths[path] = item
         else:
             parameters = [_parameter("partitionName"), *item.get("parameters", ())]
@@ -195,7 +203,16 @@ def partitioned_paths(major: int) -> Json:
 def versioned_paths(major: int) -> Json:
     """Path items of API version 1 (also 1.0-prerelease) or 2, paths without the version segment."""
     paths: dict[str, Json] = {}
-    for operations in (_store(major), _search(major), _files(), _metadata(major), _delete(), _change_feed(major)):
+    groups = (
+        _store(major),
+        _search(major),
+        _files(),
+        _metadata(major),
+        _delete(),
+        _change_feed(major),
+        _capabilities(),
+    )
+    for operations in groups:
         for path, method, operation in operations:
             item = paths.setdefault(path, {})
             names = re.findall(r"{(\w+)}", path)
@@ -250,6 +267,7 @@ def _store(major: int) -> _Operations:
                 "be empty."
             )
             | {"headers": {"Accept-Encoding": _header("AcceptEncoding")}},
+            **_EXTERNAL,
             **_UNAVAILABLE,
         }
         yield path, "post", _operation("Store", operation_id, summary, responses, **common)
@@ -315,6 +333,7 @@ def _files() -> _Operations:
             **_BAD_UID,
             **_NOT_FOUND,
             **refused,
+            **_EXTERNAL,
             **_UNAVAILABLE,
         }
         more = {"description": description + "`*/*`, or no Accept, gets what was stored, as multipart/related."}
@@ -393,6 +412,22 @@ def _change_feed(major: int) -> _Operations:
     )
 
 
+def _capabilities() -> _Operations:
+    described = _response(
+        "A WADL document, or the same tree as JSON.",
+        {
+            "application/vnd.sun.wadl+xml": {"schema": {"type": "string"}},
+            JSON: {"schema": {"type": "object", "required": ["application"]}},
+        },
+    )
+    responses = {"200": described, "406": {"description": "Accept allows neither. The body is empty."}}
+    description = "OPTIONS of any other resource describes that one and what is below it."
+    for method, operation_id in (("get", "RetrieveCapabilities"), ("options", "RetrieveCapabilitiesByOptions")):
+        summary = "Describe what this service can do"
+        more = {"description": description}
+        yield "/", method, _operation("Capabilities", operation_id, summary, responses, **more)
+
+
 def unversioned_paths() -> Json:
     """Path items outside the versions."""
     report = _json(JSON, ref("HealthReport"), schemas.HEALTH)
@@ -413,6 +448,12 @@ def unversioned_paths() -> Json:
             "GetStatistics",
             "How much the archive holds",
             {"200": _response("The figures.", _json(JSON, ref("Statistics"), schemas.STATISTICS)), **_UNAVAILABLE},
+        ),
+        "/metrics": get(
+            "Health",
+            "GetMetrics",
+            "Figures for Prometheus",
+            {"200": _response("The figures.", {"text/plain": _TEXT}), **_UNAVAILABLE},
         ),
         "/cast/status": get(
             "Cast",
