@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import orthanc, report, servers
+from benchmarks import orthanc, report, servers, stages
 from benchmarks.load import WrongAnswer
 from benchmarks.report import Results
 from benchmarks.rounds import Loaded, run_cast, run_row
@@ -134,6 +134,8 @@ def run(options: argparse.Namespace, directory: Path) -> Results:
                 results.rows.append(run_row(row, here, setting, place, loaded))
                 print(report.progress(results.rows[-1]), file=sys.stderr, flush=True)
                 save(options, results)
+            if "store" in groups and options.hounsfield:
+                results.stages = stages.measure(place / "stages", setting.seed)
             if "cast" in groups:
                 run_casts(compared, setting, results)
         shutil.rmtree(place)

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.cast import CastSample
 from benchmarks.load import Sample
+from benchmarks.stages import STAGES, Stages
 
 DISK = "write+fsync"
 LIMITS = ("nginx", DISK)
@@ -38,6 +39,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     casts: dict[str, list[CastSample]] = field(default_factory=dict)
     cast_wrong: dict[str, str] = field(default_factory=dict)
+    stages: list[Stages] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
         """A sentence for every server that answered wrongly in a row."""
@@ -80,6 +82,8 @@ def markdown(results: Results) -> str:
     parts = ["\n".join(f"- {key}: {value}" for key, value in about.items())]
     if results.rows:
         parts += [_rates(results), _costs(results)]
+    if results.stages:
+        parts.append(_stages(results))
     if results.casts:
         parts.append(_casts(results))
     return "\n\n".join(parts) + "\n"
@@ -171,6 +175,22 @@ def _casts(results: Results) -> str:
         ):
             cells.append(_spread(values))
         rows.append(cells)
+    return _table(heads, rows)
+
+
+def _stages(results: Results) -> str:
+    heads = ["Stage of one store", "", *(f"{each.title}: CPU ms (elapsed ms)" for each in results.stages)]
+    rows = [
+        [
+            stage,
+            "",
+            *(
+                f"{_number(each.costs[stage].processor)} ({_number(each.costs[stage].elapsed)})"
+                for each in results.stages
+            ),
+        ]
+        for stage in STAGES
+    ]
     return _table(heads, rows)
 
 

@@ -22,6 +22,8 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 PIXEL_VARIANTS = 4
+VARIANT_BYTES = 8 * 1024 * 1024
+"""Larger pixel data have one variant only: every client of the load generator holds them."""
 Metadata = dict[str, dict[str, Any]]
 
 
@@ -46,6 +48,7 @@ class Kind:
 CT = Kind(1, "CT", "1.2.840.10008.5.1.4.1.1.2", 512, 512, 12)
 SMALL = Kind(2, "CT", "1.2.840.10008.5.1.4.1.1.2", 64, 38, 12)
 CINE = Kind(3, "XA", "1.2.840.10008.5.1.4.1.1.12.1", 512, 512, 8, frames=100)
+LARGE = Kind(5, "DX", "1.2.840.10008.5.1.4.1.1.1.1", 4096, 3840, 14)
 DEEP = Kind(4, "XA", "1.2.840.10008.5.1.4.1.1.12.1", 64, 64, 8, frames=10_000)
 
 
@@ -250,7 +253,7 @@ def _template(kind: Kind) -> _Template:
     length = kind.frame_bytes * kind.frames
     element = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW" if kind.bits > 8 else b"OB", 0, length)
     shown = {tag: value for tag, value in dataset.to_json_dict().items() if value["vr"] not in ("OB", "OW", "UN")}
-    variants = PIXEL_VARIANTS if kind.frames == 1 else 1
+    variants = PIXEL_VARIANTS if kind.frames == 1 and length <= VARIANT_BYTES else 1
     return _Template(
         _Blanks.cut(file.getvalue() + element, markers),
         _Blanks.cut(json.dumps(shown, separators=(",", ":"), ensure_ascii=False).encode(), markers),

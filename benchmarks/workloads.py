@@ -13,7 +13,7 @@ from benchmarks import answers, clients, nginx
 from benchmarks.clients import AskingClient, Question, StoringClient, ask
 from benchmarks.load import Client
 from benchmarks.servers import Server
-from benchmarks.studies import CINE, CT, DEEP, SMALL, Collection, Instance, Kind
+from benchmarks.studies import CINE, CT, DEEP, LARGE, SMALL, Collection, Instance, Kind
 from benchmarks.wire import Answer, Connection
 
 ROW_STUDIES = 1_000_000
@@ -89,6 +89,8 @@ def workloads(profile: Profile, group: str) -> list[Workload]:
 def _stores(profile: Profile) -> list[Workload]:
     rows: list[Workload] = []
     shapes = [("512 KB CT", CT, 1), ("512 KB CT", CT, 50), ("8 KB", SMALL, 1), ("8 KB", SMALL, 50)]
+    if profile.deep:
+        shapes.append(("30 MB", LARGE, 1))
     for title, kind, a_request in shapes:
         for count in profile.clients if a_request == 1 else profile.batch_clients:
             first = len(rows) * ROW_STUDIES
