@@ -107,6 +107,13 @@ def test_padding_behind_the_dataset(padding: bytes) -> None:
     assert len(read(file(IDENTITY) + padding).dataset) == 5
 
 
+@pytest.mark.parametrize("zeros", [8, 16, 5000, 3_000_000])
+def test_zeros_before_more_elements_are_no_padding(zeros: int) -> None:
+    with pytest.raises(UnreadableInstance, match="Zero bytes"):
+        read(file(IDENTITY) + bytes(zeros) + element(0x00281199, "UI", "1.2"))
+    assert len(read(file(IDENTITY) + bytes(zeros)).dataset) == 5
+
+
 def test_delimiters_too_many_at_the_end() -> None:
     assert len(read(file(IDENTITY) + header(0xFFFEE0DD, "", 0)).dataset) == 5
 

@@ -50,6 +50,7 @@ UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
 _EXTENDED_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _SPECIFIC_CHARACTER_SET = 0x00080005
+_PADDING_READ = 1 << 17  # bytes of what follows a dataset, if anything does, looked at in one piece
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VALUE = 1 << 10  # bytes above which the number of values counts against MAX_ELEMENTS
 
@@ -137,7 +138,7 @@ class DatasetReader:
             pos = base + at
             if entry.kind == Kind.END:
                 pos += 8
-                if self._ends(entry.tag, length, delimited, top=not path):
+                if self._ends(entry.tag, length, pos, delimited, top=not path):
                     break
             else:
                 pos = self._other(entry, pos, length, stop, out, path)
@@ -163,14 +164,18 @@ class DatasetReader:
         self._load(pos, 8)
         return True
 
-    def _ends(self, tag: int, length: int, delimited: bool, top: bool) -> bool:
-        """Whether this ends the dataset: the item delimiter, or zero bytes behind the last element of the file.
+    def _ends(self, tag: int, length: int, pos: int, delimited: bool, top: bool) -> bool:
+        """Whether this ends the dataset: the item delimiter, or zero bytes from here to the end of the file.
 
         A delimiter too many at top level (seen behind pixel data) is passed over; anything else is an error.
         """
         if tag == _ITEM_END and delimited:
             return True
         if top and length == 0 and tag != _ITEM:
+            while tag == 0 and (padding := self.source.read_at(pos, _PADDING_READ)):
+                if padding != bytes(len(padding)):  # ten times as fast as strip: there may be gigabytes
+                    raise UnreadableInstance("Zero bytes stand where an element should be.")
+                pos += len(padding)
             return tag == 0
         raise UnreadableInstance("An item or delimiter stands where an element should be.")
 
