@@ -65,11 +65,9 @@ def looks_explicit(dataset: memoryview) -> bool:
 
 
 def read_elements(dataset: memoryview, encoding: Encoding) -> list[Element]:
-    """The elements of a dataset in file order. Raises ``DatasetError``, also for encapsulated pixel data."""
-    elements, end = _Reader(dataset, encoding).elements(0, len(dataset))
-    if end != len(dataset):
-        raise DatasetError("an item ends outside any sequence")
-    return elements
+    """The elements of a dataset in file order, without what the reader of uploads passes over between and behind them
+    (dataset_reader.py). Raises ``DatasetError``, also for encapsulated pixel data."""
+    return _Reader(dataset, encoding).elements(0, len(dataset), top=True)[0]
 
 
 def write_explicit_little_endian(elements: list[Element], encoding: Encoding) -> list[bytes | memoryview]:
@@ -109,12 +107,19 @@ class _Reader:
         self._tag_and_length = struct.Struct(order + "HHI")
         self._long_length = struct.Struct(order + "I")
 
-    def elements(self, pos: int, end: int) -> tuple[list[Element], int]:
-        """The elements from ``pos`` to ``end`` or to an item delimiter, and the position after them."""
+    def elements(self, pos: int, end: int, *, top: bool = False) -> tuple[list[Element], int]:
+        """The elements from ``pos`` to ``end`` or to an item delimiter, and the position after them.
+
+        At ``top`` level delimiters too many and zeros at the end are left out.
+        """
         found: list[Element] = []
-        while pos < end:
+        while pos < end and not (top and self._padding(pos)):
             tag, vr, length, pos = self._element_header(pos, end)
-            if tag == _ITEM_END:
+            if tag >> 16 == _ITEM >> 16:
+                if top and length == 0 and tag != _ITEM:
+                    continue
+                if top or tag != _ITEM_END:
+                    raise DatasetError("an item or delimiter stands where an element should be")
                 return found, pos
             if length == UNDEFINED:
                 items, pos = self._undefined_length(tag, vr, pos, end)
@@ -147,6 +152,14 @@ class _Reader:
             raise DatasetError("a sequence of undefined length has no end")
         return found, pos
 
+    def _padding(self, pos: int) -> bool:
+        """Whether nothing but zeros follows, or blanks where there is no room for an element."""
+        if bytes(self._data[pos : pos + 8]).strip(b"\0"):
+            return len(self._data) - pos < 8 and not bytes(self._data[pos:]).strip(b"\0 ")
+        if bytes(self._data[pos:]).strip(b"\0"):
+            raise DatasetError("zero bytes stand where an element should be")
+        return True
+
     def _element_header(self, pos: int, end: int) -> tuple[int, str | None, int, int]:
         if end - pos < 8:
             raise DatasetError("the dataset ends inside an element")
@@ -155,8 +168,8 @@ class _Reader:
             return group << 16 | number, None, length, pos + 8
         group, number, code, length = self._header.unpack_from(self._data, pos)
         tag = group << 16 | number
-        if tag == _ITEM_END:
-            return tag, None, 0, pos + 8
+        if group == _ITEM >> 16:
+            return tag, None, self._tag_and_length.unpack_from(self._data, pos)[2], pos + 8
         vr = code.decode("latin-1")
         if vr in _SHORT:
             return tag, vr, length, pos + 8
