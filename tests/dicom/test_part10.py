@@ -71,6 +71,12 @@ def test_meta_longer_than_the_first_read() -> None:
     assert read(data).first("0020000D") == "1.2.3.1"
 
 
+def test_meta_with_long_headers() -> None:
+    addresses = b"".join(element(tag, "UR", "dicom://there") for tag in (0x00020026, 0x00020027, 0x00020028))
+    data = bytes(128) + b"DICM" + meta(group_length=False) + addresses + IDENTITY
+    assert read(data).first("0020000D") == "1.2.3.1"
+
+
 def test_meta_longer_than_this_server_reads() -> None:
     meta_without_end = meta(group_length=False) + element(0x00020102, "OB", bytes(1 << 20))
     with pytest.raises(UnreadableInstance, match="larger than this server reads"):

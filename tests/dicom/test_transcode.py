@@ -329,6 +329,18 @@ def test_what_the_reader_passes_over_is_left_out(order: str, syntax: str) -> Non
             to_explicit_little_endian(part10(dataset + refused, syntax))
 
 
+def test_file_meta_with_long_headers() -> None:
+    address = struct.pack("<HH2sHI", 2, 0x26, b"UR", 0, 4) + b"a://"
+    dataset = encode([(0x00080060, "CS", b"CT")], implicit=True, order="<", undefined=False)
+    made = to_explicit_little_endian(bytes(128) + b"DICM" + _syntax(IMPLICIT) + address + dataset)
+    assert address in made
+    assert made.endswith(encode([(0x00080060, "CS", b"CT")], implicit=False, order="<", undefined=False))
+
+
+def _syntax(uid: str) -> bytes:
+    return struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid) + 1) + uid.encode() + b"\0"
+
+
 def test_text_is_not_looked_at() -> None:
     odd: Elements = [
         (0x00080005, "CS", b"NO SUCH SET "),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from hounsfield.dicom.dataset_reader import FIRST_WINDOW, Dataset, DatasetReader, Problem
-from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding
+from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, LONG_HEADER, Encoding
 from hounsfield.dicom.frames import FrameIndex, index_frames
 from hounsfield.dicom.source import ByteSource, InflatedSource, UnreadableInstance
 from hounsfield.dicom.transfer_syntax import (
@@ -88,6 +88,7 @@ _GUESSED = {
     EXPLICIT_BIG: EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_LITTLE: IMPLICIT_VR_LITTLE_ENDIAN,
 }
+_LONG_HEADER = frozenset(vr.encode() for vr in LONG_HEADER)
 _letters = re.compile(rb"[A-Z]{2}").fullmatch
 _meta_header = Struct("<HH2sHI").unpack_from
 
@@ -117,7 +118,7 @@ def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[TransferSyn
         if group != 2 or (pos == end and syntax is not None and syntax.deflated):
             break
         pos += 8
-        if vr in (b"OB", b"UN", b"UT", b"OW", b"SQ"):
+        if vr in _LONG_HEADER:
             pos, length = pos + 4, long_length
         elif not _letters(vr):
             length = int.from_bytes(window[pos - 4 : pos], "little")
