@@ -26,7 +26,9 @@ def ambiguous(tag: int = SMALLEST) -> bytes:
     return element(tag, "", b"\xff\xff")
 
 
-@pytest.mark.parametrize(("representation", "vr", "number"), [(0, "US", 65535), (1, "SS", -1), (0, "US", 65535)])
+@pytest.mark.parametrize(
+    ("representation", "vr", "number"), [(0, "US", 65535), (1, "SS", -1), (0, "US", 65535), (255, "SS", -1)]
+)
 def test_signedness_of_implicit_values(representation: int, vr: str, number: int) -> None:
     dataset = element(0x00280103, "", pack("<H", representation)) + element(0x00280106, "", b"\xff\xff")
     assert read(dataset)["00280106"] == {"vr": vr, "Value": [number]}

@@ -241,7 +241,7 @@ class DatasetReader:
             if entry.tag == _SPECIFIC_CHARACTER_SET:
                 self._encodings = encodings_of(tuple(str(value or "") for value in values[:16]))
             else:
-                self._signedness.decided(path, values[:1] == [1])
+                self._signedness.decided(path, bool(values and values[0]))
         elif entry.kind == Kind.UNTYPED:
             content = described(entry.tag, entry.vr)
             text = f'Content "{content}" does not validate VR {entry.vr}: value representation is missing'
