@@ -79,12 +79,14 @@ def _keep(name: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         if _fuzzer(name, "-merge=1", f"-max_len={MAX_LENGTH}", directory, str(kept), str(FOUND / name)) != 0:
             raise SystemExit(f"{name}: merging failed")
+        found = sorted(Path(directory).iterdir(), key=lambda path: (path.stat().st_size, path.name))
+        if not found:
+            raise SystemExit(f"{name}: merging left nothing")
         for path in kept.iterdir():
             if not path.name.startswith("fixed-"):
                 path.unlink()
         fixed = list(kept.iterdir())
         left = MAX_KEPT_BYTES - sum(path.stat().st_size for path in fixed)
-        found = sorted(Path(directory).iterdir(), key=lambda path: (path.stat().st_size, path.name))
         for path in found[: MAX_KEPT_FILES - len(fixed)]:
             left -= path.stat().st_size
             if left >= 0:

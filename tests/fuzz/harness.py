@@ -15,9 +15,8 @@ with atheris.instrument_imports(include=["hounsfield"]):
 def main() -> None:
     """Never returns: libFuzzer ends the process."""
     _, name, *arguments = sys.argv
-    itself = (
-        f"{shlex.quote(sys.executable)} -m tests.fuzz.harness {shlex.quote(name)}"  # what merging calls, in a shell
-    )
+    # what merging runs again, through a shell
+    itself = f"{shlex.quote(sys.executable)} -m tests.fuzz.harness {shlex.quote(name)}"
     atheris.Setup([itself, *arguments], TARGETS[name])
     atheris.Fuzz()
 
