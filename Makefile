@@ -7,9 +7,11 @@ PORT ?= 8080
 DATA ?= data
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+FUZZ_STAMP := $(VENV)/.installed-fuzz
+SECONDS ?= 60
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check format bench peers clean help
+.PHONY: run test check format bench fuzz peers clean help
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -23,6 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(DEV_STAMP): $(STAMP)
 	$(PIP) --constraint constraints.txt --group dev
+	@touch $@
+
+$(FUZZ_STAMP): $(DEV_STAMP)
+	$(PIP) --constraint constraints.txt --group fuzz
 	@touch $@
 
 run: $(STAMP)    ## the whole server on this machine, with sample studies; Ctrl-C stops it, the data stay
@@ -46,6 +52,9 @@ format: $(DEV_STAMP) ## put the code into its standard form
 
 bench: $(DEV_STAMP)  ## the benchmarks beside Orthanc; QUICK=1 for a short run
 	$(BIN)/python -m benchmarks --peer orthanc $(if $(QUICK),--quick)
+
+fuzz: $(FUZZ_STAMP)  ## random files, bodies and headers against the parsers; SECONDS=600 for each of them, TARGET=reader for one
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(KEEP),--keep) $(TARGET)
 
 clean:           ## everything that can be made again; your data stay
 	rm -rf $(VENV) .peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

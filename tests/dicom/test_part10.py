@@ -65,6 +65,24 @@ def test_meta_with_wrong_group_length() -> None:
     assert read(bytes(data)).first("0020000D") == "1.2.3.1"
 
 
+def test_meta_longer_than_the_first_read() -> None:
+    private = element(0x00020100, "UI", "1.2") + element(0x00020102, "OB", bytes(50_000))
+    data = bytes(128) + b"DICM" + meta(group_length=False) + private + IDENTITY
+    assert read(data).first("0020000D") == "1.2.3.1"
+
+
+def test_meta_with_long_headers() -> None:
+    addresses = b"".join(element(tag, "UR", "dicom://there") for tag in (0x00020026, 0x00020027, 0x00020028))
+    data = bytes(128) + b"DICM" + meta(group_length=False) + addresses + IDENTITY
+    assert read(data).first("0020000D") == "1.2.3.1"
+
+
+def test_meta_longer_than_this_server_reads() -> None:
+    meta_without_end = meta(group_length=False) + element(0x00020102, "OB", bytes(1 << 20))
+    with pytest.raises(UnreadableInstance, match="larger than this server reads"):
+        read(bytes(128) + b"DICM" + meta_without_end + IDENTITY)
+
+
 @pytest.mark.parametrize(
     ("endian", "vr", "syntax"), [("<", "LO", EXPLICIT), (">", "LO", BIG_ENDIAN), ("<", "", IMPLICIT)]
 )
@@ -93,6 +111,13 @@ def test_dicm_inside_a_value_is_no_preamble() -> None:
 @pytest.mark.parametrize("padding", [b"", b"\0", b"\0" * 7, b"\0" * 8, b"\0" * 1000, b" "])
 def test_padding_behind_the_dataset(padding: bytes) -> None:
     assert len(read(file(IDENTITY) + padding).dataset) == 5
+
+
+@pytest.mark.parametrize("zeros", [8, 16, 5000, 3_000_000])
+def test_zeros_before_more_elements_are_no_padding(zeros: int) -> None:
+    with pytest.raises(UnreadableInstance, match="Zero bytes"):
+        read(file(IDENTITY) + bytes(zeros) + element(0x00281199, "UI", "1.2"))
+    assert len(read(file(IDENTITY) + bytes(zeros)).dataset) == 5
 
 
 def test_delimiters_too_many_at_the_end() -> None:
@@ -178,12 +203,6 @@ def test_implicit_vr_takes_vrs_from_the_dictionary() -> None:
         "00400275": {"vr": "SQ", "Value": [{"00400007": {"vr": "LO", "Value": ["text"]}}]},
     }
     assert instance.left_out == {"00091001": "UN", "60003000": "OW"}
-
-
-@pytest.mark.parametrize(("representation", "vr", "number"), [(0, "US", 65535), (1, "SS", -1), (0, "US", 65535)])
-def test_signedness_of_implicit_values(representation: int, vr: str, number: int) -> None:
-    dataset = element(0x00280103, "", pack("<H", representation)) + element(0x00280106, "", b"\xff\xff")
-    assert read(file(dataset, IMPLICIT)).dataset["00280106"] == {"vr": vr, "Value": [number]}
 
 
 def test_implicit_dataset_under_explicit_syntax_and_the_reverse() -> None:
@@ -382,6 +401,12 @@ def test_same_bytes_under_another_character_set() -> None:
 def test_values_of_unencoded_vrs_ignore_the_character_set() -> None:
     dataset = element(0x00080005, "CS", "ISO_IR 192") + element(0x00080060, "CS", b"\xc4\xd6")
     assert read(file(dataset)).first("00080060") == "ÄÖ"
+
+
+def test_escapes_in_unencoded_vrs_do_not_vanish() -> None:
+    instance = read(file(element(0x00080018, "UI", b"1.2\x1b(B.3")))
+    assert instance.first("00080018") == "1.2\x1b(B.3"  # and not an identifier that looks valid
+    assert [problem.key for problem in instance.problems] == ["00080018"]
 
 
 # --- the window over large files

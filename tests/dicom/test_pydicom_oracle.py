@@ -1,25 +1,16 @@
-"""The reader says the same as pydicom, on pydicom's own files and the samples.
-
-Differences that are meant, and taken out before comparing:
-- private elements whose VR the file does not name (implicit VR, UN): left out in ours, in pydicom's dictionary;
-- pydicom keeps trailing blanks inside multi-valued text and reads null-padded numbers as text, or fails;
-- empty values among several are null in ours (PS3.18 §F.2.5), "" or an error in pydicom's;
-- escapes of ISO 2022 IR 58 stay in pydicom's text.
-"""
+"""The reader says the same as pydicom, on pydicom's own files and the samples; see oracle.py for what may differ."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
 
 from hounsfield.dicom.json_model import metadata_json
 from hounsfield.dicom.part10 import read_instance
 from hounsfield.dicom.source import FileSource, UnreadableInstance
-from hounsfield.dicom.values import BULK_VRS
+from tests.dicom.oracle import differences, theirs
 from tests.dicom.samples import HERE, LARGE_SET, WITHOUT_LARGE, pydicom_read
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's complaints about the files
@@ -33,55 +24,6 @@ STRICTER = {
     "rtplan_truncated.dcm", "MR_truncated.dcm", "no_meta.dcm",  # cut off, or not DICOM from the first byte
     "rtstruct.dcm", "ExplVR_BigEndNoMeta.dcm", "ExplVR_LitEndNoMeta.dcm",  # pydicom itself wants force=True
 }  # fmt: skip
-
-
-def theirs(dataset: Dataset) -> dict[str, Any]:
-    """pydicom's DICOM JSON without what ours leaves out; None for elements it cannot convert."""
-    result: dict[str, Any] = {}
-    for tag in sorted(dataset.keys()):
-        if tag.group in (2, 0xFFFE) or tag.element == 0:  # pydicom takes a delimiter too many for an element
-            continue
-        key, element = f"{int(tag):08X}", dataset[tag]
-        if element.VR == "SQ":
-            items = [theirs(item) for item in element.value]
-            result[key] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
-            continue
-        try:
-            model = element.to_json_dict(lambda _: "", 1 << 40)
-        except (ValueError, TypeError, IndexError):
-            result[key] = None
-            continue
-        if model["vr"] not in BULK_VRS and " or " not in model["vr"]:
-            result[key] = model
-    return result
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, int | float) and isinstance(b, int | float):
-        return math.isclose(a, b, rel_tol=1e-15)
-    if isinstance(a, str) and isinstance(b, str):
-        return a.rstrip(" \0") == b.rstrip(" \0")
-    return a == b or (not a and not b)
-
-
-def differences(ours: dict[str, Any], pydicoms: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    found = []
-    for key in sorted(ours.keys() | pydicoms.keys()):
-        if key in pydicoms and pydicoms[key] is None:
-            continue
-        a, b = ours.get(key), pydicoms.get(key)
-        if a and b and a["vr"] == b["vr"] == "SQ" and len(a.get("Value", ())) == len(b.get("Value", ())):
-            for one, other in zip(a.get("Value", ()), b.get("Value", ()), strict=True):
-                found += differences(one, other)
-        elif a is None and int(key[3], 16) % 2:  # private, and its VR known to pydicom only
-            continue
-        elif not same(a, b):
-            found.append((key, a, b))
-    return found
 
 
 def compare(path: Path) -> list[tuple[str, Any, Any]]:

@@ -315,6 +315,32 @@ def test_group_lengths_go_and_padding_stays() -> None:
     )
 
 
+@pytest.mark.parametrize(("order", "syntax"), [("<", IMPLICIT), (">", BIG_ENDIAN)])
+def test_what_the_reader_passes_over_is_left_out(order: str, syntax: str) -> None:
+    """Delimiters too many, and zeros behind the dataset."""
+    dataset = encode([(0x00080060, "CS", b"CT")], implicit=syntax == IMPLICIT, order=order, undefined=False)
+    delimiters = [struct.pack(order + "HHI", 0xFFFE, number, 0) for number in (0xE00D, 0xE0DD)]
+    expected = part10(encode([(0x00080060, "CS", b"CT")], implicit=False, order="<", undefined=False), EXPLICIT)
+    for behind in (*delimiters, bytes(3), bytes(8), bytes(1000), b" ", delimiters[1] + bytes(9)):
+        assert to_explicit_little_endian(part10(dataset + behind, syntax)) == expected
+    assert to_explicit_little_endian(part10(delimiters[1] + dataset, syntax)) == expected
+    for refused in (struct.pack(order + "HHI", 0xFFFE, 0xE000, 0), bytes(8) + dataset):
+        with pytest.raises(CannotTranscode):
+            to_explicit_little_endian(part10(dataset + refused, syntax))
+
+
+def test_file_meta_with_long_headers() -> None:
+    address = struct.pack("<HH2sHI", 2, 0x26, b"UR", 0, 4) + b"a://"
+    dataset = encode([(0x00080060, "CS", b"CT")], implicit=True, order="<", undefined=False)
+    made = to_explicit_little_endian(bytes(128) + b"DICM" + _syntax(IMPLICIT) + address + dataset)
+    assert address in made
+    assert made.endswith(encode([(0x00080060, "CS", b"CT")], implicit=False, order="<", undefined=False))
+
+
+def _syntax(uid: str) -> bytes:
+    return struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid) + 1) + uid.encode() + b"\0"
+
+
 def test_text_is_not_looked_at() -> None:
     odd: Elements = [
         (0x00080005, "CS", b"NO SUCH SET "),
@@ -444,7 +470,7 @@ PIXELS = struct.pack("<HH2sHIHHI", 0x7FE0, 0x10, b"OB", 0, 0xFFFFFFFF, 0xFFFE, 0
         (b"\0\x28\0\x10US\0\1a", BIG_ENDIAN),
         (b"\x08\0\x40\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\0\0\0\0", IMPLICIT),  # no end
         (b"\x08\0\x40\x11\x08\0\0\0\xfe\xff\x00\xe0\x09\0\0\0", IMPLICIT),  # item longer than its sequence
-        (b"\xfe\xff\x0d\xe0\0\0\0\0" + bytes(8), IMPLICIT),  # delimiter of an item that never began
+        (b"\xfe\xff\x00\xe0\0\0\0\0" + bytes(8), IMPLICIT),  # an item outside any sequence
         (b"\x08\0\x40\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 3000, IMPLICIT),  # too deep
     ],
 )

@@ -23,6 +23,7 @@ from hounsfield.dicom.encodings import (
     remember,
 )
 from hounsfield.dicom.fragments import PixelData, walk_items
+from hounsfield.dicom.signedness import Signedness
 from hounsfield.dicom.source import ByteSource, UnreadableInstance
 from hounsfield.dicom.values import Element, Flaw, described
 
@@ -49,6 +50,7 @@ UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
 _EXTENDED_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _SPECIFIC_CHARACTER_SET = 0x00080005
+_PADDING_READ = 1 << 17  # bytes of what follows a dataset, if anything does, looked at in one piece
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VALUE = 1 << 10  # bytes above which the number of values counts against MAX_ELEMENTS
 
@@ -90,8 +92,8 @@ class DatasetReader:
     _loaded: int = 0
     _count: int = 0
     _encodings: tuple[str, ...] = DEFAULT
-    _signed: bool = False
-    _localised: int = 0
+    _signedness: Signedness = field(default_factory=Signedness)
+    _dependent: int = 0
     _flaws: dict[tuple[str, str, bool, bool], Flaw] = field(default_factory=dict)
 
     def read(self, start: int, window: bytes = b"", base: int = 0) -> None:
@@ -136,7 +138,7 @@ class DatasetReader:
             pos = base + at
             if entry.kind == Kind.END:
                 pos += 8
-                if self._ends(entry.tag, length, delimited, top=not path):
+                if self._ends(entry.tag, length, pos, delimited, top=not path):
                     break
             else:
                 pos = self._other(entry, pos, length, stop, out, path)
@@ -162,14 +164,18 @@ class DatasetReader:
         self._load(pos, 8)
         return True
 
-    def _ends(self, tag: int, length: int, delimited: bool, top: bool) -> bool:
-        """Whether this ends the dataset: the item delimiter, or zero bytes behind the last element of the file.
+    def _ends(self, tag: int, length: int, pos: int, delimited: bool, top: bool) -> bool:
+        """Whether this ends the dataset: the item delimiter, or zero bytes from here to the end of the file.
 
         A delimiter too many at top level (seen behind pixel data) is passed over; anything else is an error.
         """
         if tag == _ITEM_END and delimited:
             return True
         if top and length == 0 and tag != _ITEM:
+            while tag == 0 and (padding := self.source.read_at(pos, _PADDING_READ)):
+                if padding != bytes(len(padding)):  # ten times as fast as strip: there may be gigabytes
+                    raise UnreadableInstance("Zero bytes stand where an element should be.")
+                pos += len(padding)
             return tag == 0
         raise UnreadableInstance("An item or delimiter stands where an element should be.")
 
@@ -204,7 +210,7 @@ class DatasetReader:
             length = self.encoding.length(self._bytes(pos, 12), 8)[0]
         elif entry.kind == Kind.IMPLICIT:
             length = self.encoding.length(self._bytes(pos, 8), 4)[0]
-            entry = IMPLICIT_LITTLE.implicit_entry(entry.tag)
+            entry = self.encoding.implicit_entry(entry.tag)
             if entry.kind == Kind.END:
                 raise UnreadableInstance("An element header makes no sense.")
         data = pos + entry.header
@@ -224,14 +230,18 @@ class DatasetReader:
     def _value(self, entry: Entry, piece: bytes, out: Dataset, path: Path) -> None:
         """A value the inner loop leaves alone: long, across the window, of a 12-byte header, or with an effect."""
         if entry.kind == Kind.AMBIGUOUS:
-            entry = self.encoding.typed_entry(entry.tag, "SS" if self._signed else "US")
+            entry = self._signedness.entry(entry.tag, self.encoding)
+            out[entry.key] = self._element(entry, piece, out, path)
+            self._signedness.made(path, out, self.dataset, entry, piece[entry.header :], self.encoding)
+            self._dependent += 1
+            return
         element = out[entry.key] = self._element(entry, piece, out, path)
         if entry.kind == Kind.EFFECT:
             values = element.get("Value", [])
             if entry.tag == _SPECIFIC_CHARACTER_SET:
                 self._encodings = encodings_of(tuple(str(value or "") for value in values[:16]))
             else:
-                self._signed = values[:1] == [1]
+                self._signedness.decided(path, bool(values and values[0]))
         elif entry.kind == Kind.UNTYPED:
             content = described(entry.tag, entry.vr)
             text = f'Content "{content}" does not validate VR {entry.vr}: value representation is missing'
@@ -253,7 +263,7 @@ class DatasetReader:
 
     def _localised_element(self, entry: Entry, piece: bytes, out: Dataset, path: Path) -> Element:
         """The same for text that means something else in another character set."""
-        self._localised += 1
+        self._dependent += 1
         known = self.encoding.localised.get((piece, self._encodings))
         if known is not None:
             return known
@@ -330,25 +340,25 @@ class DatasetReader:
             if not path:
                 self.left_out[entry.key] = "UN"
             return
-        piece = self._bytes(pos, end - pos) if end - pos <= REMEMBERED_SEQUENCE and not self._signed else b""
+        piece = self._bytes(pos, end - pos) if end - pos <= REMEMBERED_SEQUENCE else b""
         known = encoding.sequences.get(piece)
         if known is not None:
             out[entry.key] = known
             return
-        before = len(self.problems), self._localised
+        before = len(self.problems), self._dependent
         self._sequence(entry, data, end, end, out, path)
-        if piece and before == (len(self.problems), self._localised):
+        if piece and before == (len(self.problems), self._dependent):
             remember(encoding.sequences, piece, out[entry.key], REMEMBERED_SEQUENCES)
 
     def _hidden_sequence(self, entry: Entry, data: int, end: int, out: Dataset, path: Path) -> bool:
         """Reads UN bytes as the implicit VR sequence the dictionary says they are; False if they are not one."""
         outer, self.encoding = self.encoding, IMPLICIT_LITTLE
-        known, state = len(self.problems), (self._encodings, self._signed)
+        known, state = len(self.problems), (self._encodings, self._signedness.signed)
         try:
             self._sequence(entry, data, end, end, out, path)
         except UnreadableInstance:
             del self.problems[known:]
-            self._encodings, self._signed = state
+            self._encodings, self._signedness.signed = state
             return False
         finally:
             self.encoding = outer
@@ -359,7 +369,7 @@ class DatasetReader:
         if len(path) >= MAX_DEPTH:
             raise UnreadableInstance("Sequences are nested deeper than this server reads.")
         items: list[Dataset] = []
-        outer = self._encodings, self._signed
+        outer = self._encodings, self._signedness.signed
         inner_stop = stop if end is None else end
         while end is None or pos < end:
             if pos + 8 > inner_stop:
@@ -378,7 +388,7 @@ class DatasetReader:
             here = (*path, (entry.key, len(items)))
             pos = self._elements(pos, item_stop, item, here, delimited=length == UNDEFINED)
             items.append(item)
-            self._encodings, self._signed = outer
+            self._encodings, self._signedness.signed = outer
             if self._count > MAX_ELEMENTS:
                 raise UnreadableInstance("The dataset has more elements than this server reads.")
         out[entry.key] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}

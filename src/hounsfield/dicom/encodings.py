@@ -15,8 +15,10 @@ from hounsfield.dicom.values import BULK_VRS, NUMBER_CODES, Element, Maker, make
 K = TypeVar("K")
 V = TypeVar("V")
 
-_LONG_HEADER = BULK_VRS | {"SQ", "SV", "UC", "UR", "UT", "UV"}  # 12 bytes in explicit VR (PS3.5 §7.1.2)
-VRS = _LONG_HEADER | set(NUMBER_CODES) | set(PLAIN) | {"AT"}
+LONG_HEADER = BULK_VRS | {"SQ", "SV", "UC", "UR", "UT", "UV"}
+"""VRs whose explicit header has 12 bytes (PS3.5 §7.1.2)."""
+
+VRS = LONG_HEADER | set(NUMBER_CODES) | set(PLAIN) | {"AT"}
 """Every VR of PS3.5 §6.2."""
 
 KNOWN_HEADERS_LIMIT = 20_000
@@ -125,13 +127,13 @@ class Encoding:
         if letters == b"  ":
             row = attribute(tag)
             vr = row.vr[:2] if row else "UN"
-            return self._entry(tag, vr, 12 if vr in _LONG_HEADER else 8, Kind.UNTYPED)
+            return self._entry(tag, vr, 12 if vr in LONG_HEADER else 8, Kind.UNTYPED)
         if not (letters.isalpha() and letters.isupper()):
             return Entry(Kind.IMPLICIT, tag, "", 8)
         vr = letters.decode()
         if vr not in VRS:  # a VR newer than this server has a 12-byte header (PS3.5 §7.1.2 note)
             return self._entry(tag, "UN", 12)
-        return self._entry(tag, vr, 12 if vr in _LONG_HEADER else 8)
+        return self._entry(tag, vr, 12 if vr in LONG_HEADER else 8)
 
     def implicit_entry(self, tag: int) -> Entry:
         """The entry of a tag whose VR comes from the dictionary; unknown and private tags are UN."""

@@ -20,7 +20,7 @@ import msgspec
 
 from hounsfield.dicom.dataset_reader import MAX_DEPTH
 from hounsfield.dicom.dictionary import display_tag
-from hounsfield.dicom.encodings import VRS
+from hounsfield.dicom.encodings import LONG_HEADER, VRS
 from hounsfield.dicom.file_meta import TRANSFER_SYNTAX_UID, file_meta, new_elements
 from hounsfield.dicom.json_values import BadValue, value_field
 from hounsfield.dicom.native_dataset import PIXEL_DATA, UNDEFINED, encoded, header, marker
@@ -38,7 +38,6 @@ _NUMBER_OF_FRAMES = 0x00280008
 _ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 _NO_GROUPS = frozenset((0, 1, 3, 5, 7, 0xFFFE, 0xFFFF))  # commands, delimiters, and what PS3.5 §7.8 forbids
 _WIDTHS = {"FD": 8, "FL": 4, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
-_LONG_HEADER = BULK_VRS | {"SQ", "SV", "UC", "UR", "UT", "UV"}
 _MAX_SHORT, _MAX_LONG = 0xFFFE, 0xFFFFFFFE
 _key = re.compile(r"[0-9A-F]{8}").fullmatch
 _number = re.compile(r" *\+?[0-9]{1,10} *").fullmatch
@@ -277,7 +276,7 @@ def _check_width(vr: str, size: int) -> None:
 
 
 def _element(tag: int, vr: str, content: bytes) -> list[Chunk]:
-    if len(content) > (_MAX_LONG if vr in _LONG_HEADER else _MAX_SHORT):
+    if len(content) > (_MAX_LONG if vr in LONG_HEADER else _MAX_SHORT):
         raise BadValue(f"is longer than VR {vr} can be")
     return [bytearray().join(encoded(tag, vr, content))]
 
@@ -309,7 +308,7 @@ def _encapsulated(frames: Sequence[Bulk]) -> list[Chunk]:
 def _length(vr: str, chunks: Iterable[Chunk]) -> int:
     """The bytes of ``chunks``, together a value of ``vr``. Raises BadValue if they are too many."""
     size = sum(len(chunk) if isinstance(chunk, bytearray) else chunk.size for chunk in chunks)
-    if size > (_MAX_LONG if vr in _LONG_HEADER else _MAX_SHORT):
+    if size > (_MAX_LONG if vr in LONG_HEADER else _MAX_SHORT):
         raise BadValue(f"is longer than VR {vr} can be")
     return size
 

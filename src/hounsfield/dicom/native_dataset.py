@@ -10,6 +10,8 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hounsfield.dicom.encodings import LONG_HEADER
+
 UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA = 0x7FE00010
 
@@ -19,7 +21,6 @@ _SEQUENCE_END = 0xFFFEE0DD
 _PIXEL_REPRESENTATION = 0x00280103
 _LUT_DESCRIPTOR = 0x00283002
 
-_LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _SHORT = frozenset(("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL", "SS"))
 _SHORT |= {"ST", "TM", "UI", "UL", "US"}
 _WIDTH = {"AT": 2, "OW": 2, "SS": 2, "US": 2, "FL": 4, "OF": 4, "OL": 4, "SL": 4, "UL": 4}
@@ -61,15 +62,13 @@ class Element:
 def looks_explicit(dataset: memoryview) -> bool:
     """Whether the first element carries a VR: some writers call an explicit dataset implicit."""
     vr = bytes(dataset[4:6]).decode("latin-1")
-    return vr in _LONG or vr in _SHORT
+    return vr in LONG_HEADER or vr in _SHORT
 
 
 def read_elements(dataset: memoryview, encoding: Encoding) -> list[Element]:
-    """The elements of a dataset in file order. Raises ``DatasetError``, also for encapsulated pixel data."""
-    elements, end = _Reader(dataset, encoding).elements(0, len(dataset))
-    if end != len(dataset):
-        raise DatasetError("an item ends outside any sequence")
-    return elements
+    """The elements of a dataset in file order, without what the reader of uploads passes over between and behind them
+    (dataset_reader.py). Raises ``DatasetError``, also for encapsulated pixel data."""
+    return _Reader(dataset, encoding).elements(0, len(dataset), top=True)[0]
 
 
 def write_explicit_little_endian(elements: list[Element], encoding: Encoding) -> list[bytes | memoryview]:
@@ -80,7 +79,7 @@ def write_explicit_little_endian(elements: list[Element], encoding: Encoding) ->
 def encoded(tag: int, vr: str, value: bytes | memoryview) -> tuple[bytes, bytes | memoryview, bytes]:
     """One element as Explicit VR Little Endian has it: header, value, padding to even length (PS3.5 §6.2)."""
     odd = len(value) % 2
-    padding = b"\0" if vr == "UI" or vr in _LONG - {"UC", "UR", "UT"} else b" "
+    padding = b"\0" if vr == "UI" or vr in LONG_HEADER - {"UC", "UR", "UT"} else b" "
     return header(tag, vr, len(value) + odd), value, padding * odd
 
 
@@ -109,12 +108,19 @@ class _Reader:
         self._tag_and_length = struct.Struct(order + "HHI")
         self._long_length = struct.Struct(order + "I")
 
-    def elements(self, pos: int, end: int) -> tuple[list[Element], int]:
-        """The elements from ``pos`` to ``end`` or to an item delimiter, and the position after them."""
+    def elements(self, pos: int, end: int, *, top: bool = False) -> tuple[list[Element], int]:
+        """The elements from ``pos`` to ``end`` or to an item delimiter, and the position after them.
+
+        At ``top`` level delimiters too many and zeros at the end are left out.
+        """
         found: list[Element] = []
-        while pos < end:
+        while pos < end and not (top and self._padding(pos)):
             tag, vr, length, pos = self._element_header(pos, end)
-            if tag == _ITEM_END:
+            if tag >> 16 == _ITEM >> 16:
+                if top and length == 0 and tag != _ITEM:
+                    continue
+                if top or tag != _ITEM_END:
+                    raise DatasetError("an item or delimiter stands where an element should be")
                 return found, pos
             if length == UNDEFINED:
                 items, pos = self._undefined_length(tag, vr, pos, end)
@@ -147,6 +153,14 @@ class _Reader:
             raise DatasetError("a sequence of undefined length has no end")
         return found, pos
 
+    def _padding(self, pos: int) -> bool:
+        """Whether nothing but zeros follows, or blanks where there is no room for an element."""
+        if bytes(self._data[pos : pos + 8]).strip(b"\0"):
+            return len(self._data) - pos < 8 and not bytes(self._data[pos:]).strip(b"\0 ")
+        if bytes(self._data[pos:]).strip(b"\0"):
+            raise DatasetError("zero bytes stand where an element should be")
+        return True
+
     def _element_header(self, pos: int, end: int) -> tuple[int, str | None, int, int]:
         if end - pos < 8:
             raise DatasetError("the dataset ends inside an element")
@@ -155,12 +169,12 @@ class _Reader:
             return group << 16 | number, None, length, pos + 8
         group, number, code, length = self._header.unpack_from(self._data, pos)
         tag = group << 16 | number
-        if tag == _ITEM_END:
-            return tag, None, 0, pos + 8
+        if group == _ITEM >> 16:
+            return tag, None, self._tag_and_length.unpack_from(self._data, pos)[2], pos + 8
         vr = code.decode("latin-1")
         if vr in _SHORT:
             return tag, vr, length, pos + 8
-        if vr not in _LONG:
+        if vr not in LONG_HEADER:
             raise DatasetError(f"({group:04x},{number:04x}) has no known VR")
         if end - pos < 12:
             raise DatasetError("the dataset ends inside an element")
@@ -243,7 +257,7 @@ class _Writer:
             item = b"\xfe\xff\x00\xe0" if self._encoding.little_endian else b"\xff\xfe\xe0\x00"
             fits = bytes(value[:4]) in (b"", item)
         else:
-            fits = vr in _LONG or (vr in _SHORT and len(value) <= 0xFFFE)
+            fits = vr in LONG_HEADER or (vr in _SHORT and len(value) <= 0xFFFE)
         return vr if fits and len(value) % _WIDTH.get(vr, 1) == 0 else "UN"
 
     def _integer(self, siblings: _Siblings, tag: int, default: int) -> int:
@@ -273,7 +287,7 @@ def _dictionary_vr(tag: int, siblings: _Siblings) -> str:
 
 def header(tag: int, vr: str, length: int) -> bytes:
     """The header of an element in Explicit VR (PS3.5 §7.1.2)."""
-    if vr in _LONG:
+    if vr in LONG_HEADER:
         return struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, length)
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), length)
 

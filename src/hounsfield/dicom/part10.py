@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from hounsfield.dicom.dataset_reader import FIRST_WINDOW, Dataset, DatasetReader, Problem
-from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Encoding
+from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, LONG_HEADER, Encoding
 from hounsfield.dicom.frames import FrameIndex, index_frames
 from hounsfield.dicom.source import ByteSource, InflatedSource, UnreadableInstance
 from hounsfield.dicom.transfer_syntax import (
@@ -88,6 +88,7 @@ _GUESSED = {
     EXPLICIT_BIG: EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_LITTLE: IMPLICIT_VR_LITTLE_ENDIAN,
 }
+_LONG_HEADER = frozenset(vr.encode() for vr in LONG_HEADER)
 _letters = re.compile(rb"[A-Z]{2}").fullmatch
 _meta_header = Struct("<HH2sHI").unpack_from
 
@@ -110,21 +111,22 @@ def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[TransferSyn
     syntax: TransferSyntax | None = None
     end = -1
     while True:
-        if pos + 12 > len(window) < source.size:
-            window = source.read_at(0, _META_LIMIT)
+        window = _reaching(source, window, pos + 12)
         if pos + 12 > len(window):
             break
         group, number, vr, length, long_length = _meta_header(window, pos)
         if group != 2 or (pos == end and syntax is not None and syntax.deflated):
             break
         pos += 8
-        if vr in (b"OB", b"UN", b"UT", b"OW", b"SQ"):
+        if vr in _LONG_HEADER:
             pos, length = pos + 4, long_length
         elif not _letters(vr):
             length = int.from_bytes(window[pos - 4 : pos], "little")
+        window = _reaching(source, window, pos + length)
         value = window[pos : pos + length]
         if len(value) < length:
-            raise UnreadableInstance("The file meta information is cut off.")
+            fault = "is cut off" if pos + length > source.size else "is larger than this server reads"
+            raise UnreadableInstance(f"The file meta information {fault}.")
         pos += length
         if number == 0 and length == 4:
             end = pos + int.from_bytes(value, "little")
@@ -134,6 +136,13 @@ def _file_meta(source: ByteSource, window: bytes, pos: int) -> tuple[TransferSyn
             if uid and syntax is None:
                 raise UnreadableInstance("The transfer syntax is not known to DICOM.")
     return syntax, pos
+
+
+def _reaching(source: ByteSource, window: bytes, end: int) -> bytes:
+    """The beginning of the file up to ``end``; less if it or _META_LIMIT ends before."""
+    if end <= len(window) or len(window) >= min(source.size, _META_LIMIT):
+        return window
+    return source.read_at(0, _META_LIMIT)
 
 
 def _encoding(syntax: TransferSyntax | None, head: bytes, bare: bool) -> Encoding:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from pathlib import Path
 
+from hounsfield.dicom.encodings import LONG_HEADER
 from hounsfield.dicom.file_meta import GROUP_LENGTH, TRANSFER_SYNTAX_UID, file_meta, new_elements
 from hounsfield.dicom.native_dataset import (
     PIXEL_DATA,
@@ -112,7 +113,7 @@ def _file_meta(data: memoryview) -> tuple[_Meta, int]:
             break  # group lengths are often wrong, but only they tell where a deflate stream begins
         pos += 8
         vr = code.decode("latin-1")
-        if vr in ("OB", "OW", "SQ", "UN", "UT"):
+        if vr in LONG_HEADER:
             length = int.from_bytes(data[pos : pos + 4], "little")
             pos += 4
         if not vr.isalpha() or length > len(data) - pos:

@@ -9,7 +9,7 @@ from math import isfinite
 from struct import Struct, unpack
 from typing import Any, NamedTuple
 
-from hounsfield.dicom.character_sets import DEFAULT, decode
+from hounsfield.dicom.character_sets import decode
 from hounsfield.dicom.dictionary import UNBOUNDED, attribute, display_tag
 from hounsfield.dicom.value_rules import (
     DECIMAL,
@@ -149,7 +149,8 @@ def _text_maker(tag: int, vr: str) -> Maker:
             if text and one_is_enough and "\\" not in text:  # what nearly every element of a normal file is
                 return {"vr": vr, "Value": [convert(text) if convert else text]}, None
         else:
-            text = decode(raw, encodings if encoded else DEFAULT).rstrip(padding)
+            # the other VRs have no code extensions: an escape is a character that has no business there
+            text = (decode(raw, encodings) if encoded else raw.decode("latin_1")).rstrip(padding)
             flaw = _content_flaw(vr, text)
         if not text:
             return {"vr": vr}, flaw
