@@ -135,7 +135,7 @@ def run(options: argparse.Namespace, directory: Path) -> Results:
                 print(report.progress(results.rows[-1]), file=sys.stderr, flush=True)
                 save(options, results)
             if "store" in groups and options.hounsfield:
-                results.stages = stages.measure(place / "stages", setting.seed)
+                results.stages = stages.measure(place / "stages", setting.seed, large=setting.deep)
             if "cast" in groups:
                 run_casts(compared, setting, results)
         shutil.rmtree(place)

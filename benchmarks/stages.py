@@ -29,6 +29,8 @@ from hounsfield.web.multipart import MultipartReader, PartData
 
 CHUNK_BYTES = 64 * 1024
 """Bytes of a body that arrive together, about as the HTTP server gives them."""
+KINDS = (("8 KB", SMALL, 300), ("512 KB", CT, 300), ("30 MB", LARGE, 20))
+"""Title, kind, and how many instances are stored."""
 STAGES = ("multipart", "parse and validate", "write and rename", "fsync", "commit")
 
 
@@ -65,14 +67,15 @@ class _Clock:
         }
 
 
-def measure(directory: Path, seed: int) -> list[Stages]:
-    """The stages of all kinds of instances, with files and database below ``directory``."""
+def measure(directory: Path, seed: int, *, large: bool) -> list[Stages]:
+    """The stages by kind of instance, ``large`` ones too, with files and database below ``directory``."""
     directory.mkdir(parents=True)
     url = f"sqlite:///{directory / 'index.db'}"
     ensure(url)
     return [
         Stages(title, asyncio.run(_measure(directory, url, kind, seed, count)))
-        for title, kind, count in (("8 KB", SMALL, 300), ("512 KB", CT, 300), ("30 MB", LARGE, 20))
+        for title, kind, count in KINDS
+        if large or kind is not LARGE
     ]
 
 

@@ -8,6 +8,7 @@ from benchmarks.__main__ import MOST_ROUNDS, SESSIONS, arguments, profile
 from benchmarks.cast import CastSample
 from benchmarks.load import Sample
 from benchmarks.report import Results, Row
+from benchmarks.stages import STAGES, Cost, Stages
 from benchmarks.workloads import LOADED_FROM, ROW_STUDIES, workloads
 
 
@@ -47,6 +48,15 @@ def test_a_wrong_answer_takes_the_place_of_a_figure() -> None:
 
 def test_other_work_on_the_machine_is_admitted() -> None:
     assert "- other work on the machine: " in report.markdown(results())
+
+
+def test_stages_of_a_store() -> None:
+    found = results()
+    costs = {stage: Cost(number + 0.25, 10.0 * number) for number, stage in enumerate(STAGES, 1)}
+    found.stages = [Stages("8 KB", costs), Stages("30 MB", costs)]
+    text = report.markdown(found)
+    assert "| Stage of one store |  | 8 KB: CPU ms (elapsed ms) | 30 MB: CPU ms (elapsed ms) |" in text
+    assert "| commit |  | 5.25 (50.0) | 5.25 (50.0) |" in text
 
 
 def test_every_row_of_a_table_is_as_wide_as_its_head() -> None:

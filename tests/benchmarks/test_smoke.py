@@ -47,6 +47,10 @@ def check(found: dict[str, object], server: str) -> None:
     rows = found["rows"]
     assert isinstance(rows, list)
     assert {row["group"] for row in rows} == {"store", "retrieve", "metadata", "frames", "query"}
+    stages = found["stages"]
+    assert isinstance(stages, list)
+    for stage in stages:
+        assert all(cost["processor"] >= 0 and cost["elapsed"] > 0 for cost in stage["costs"].values())
     for row in rows:
         (sample,) = row["samples"][server]
         assert sample["items"] >= row["clients"]
