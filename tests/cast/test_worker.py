@@ -190,6 +190,32 @@ async def test_wake_and_watch_shorten_the_pause(
         await until(synced(state, 2), 1)
 
 
+class BusyArchive(MemoryArchive):
+    """Something new has come whenever a page has been read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages = 0
+
+    async def page(self, after: int, limit: int) -> FeedPage:
+        found = await super().page(after, limit)
+        self.pages += 1
+        store(self, 100 + self.pages)
+        return found
+
+
+async def test_a_busy_store_is_followed_at_the_pace_of_the_watch(
+    target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    busy = BusyArchive()
+    store(busy, 1)
+    options = replace(OPTIONS, poll_interval=timedelta(minutes=1), watch_interval=timedelta(milliseconds=250))
+    async with running(CastWorker(busy, target, database, options)):
+        await until(synced(state, 3))
+        await asyncio.sleep(0.5)
+    assert busy.pages <= 8
+
+
 @pytest.mark.parametrize("code", [401, 403])
 async def test_refused_credentials_are_a_fault_that_loses_nothing(
     archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState, code: int

@@ -151,7 +151,11 @@ class CastWorker:
         self._is_fit = True
 
     async def _pass(self) -> None:
-        """Work off the feed until nothing is new."""
+        """Work off the feed until nothing is new, or, where it is watched, until all that was there has been done.
+
+        What comes meanwhile to a watched feed waits for the next look: every pass rewrites the studies it touches, so
+        that following a store closely would take the processor and the database from it.
+        """
         position = await self._journal.resume()
         while (latest := await self._feed.latest()) > position:
             page = await self._feed.page(position, self._options.page_size)
@@ -163,6 +167,8 @@ class CastWorker:
             if through == position:
                 return  # the reader could not go further, though something is new: look again later
             position = through
+            if self._options.watch_interval is not None and position >= latest:
+                return
             if self._options.catchup_interval:
                 await asyncio.sleep(self._options.catchup_interval.total_seconds())
 
