@@ -88,6 +88,37 @@ def test_a_host_others_can_reach_needs_a_word(tmp_path: Path, host: str) -> None
     assert not (tmp_path / "data").exists()
 
 
+def test_without_standard_descriptors_no_log_line_ends_up_in_a_file(tmp_path: Path) -> None:
+    """What a parent has closed would be the number of the first file that is opened, and the audit log writes to it."""
+    data_dir, port = tmp_path / "data", free_port()
+    serve = [sys.executable, "-m", "hounsfield", "serve", *QUIET, "--workers", "1", "--port", str(port)]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *serve, "--data-dir", str(data_dir)]
+    process = subprocess.Popen(closed, start_new_session=True)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+
+            def is_ready() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    return client.get("/health/check").status_code == 200
+                return False
+
+            until(is_ready, 60)
+            standard = {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)}
+            assert standard == {"/dev/null"}
+            ds = factories.dataset()
+            for _ in range(3):
+                dicomweb.store(client, ds)
+                assert client.delete(study_path(ds)).status_code == 204
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or b"AuditEvent" not in file.read_bytes(), file
+
+
 def test_settings_and_folders_that_cannot_be_used(tmp_path: Path) -> None:
     port = ("--port", str(free_port()))
     (tmp_path / "file").touch()

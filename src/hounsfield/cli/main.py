@@ -16,6 +16,8 @@ from typer.core import TyperGroup
 from hounsfield import __version__
 from hounsfield.errors import HounsfieldError
 
+STANDARD_ERROR = 2
+
 
 class Command(NamedTuple):
     """Where a command is, and its one sentence."""
@@ -96,8 +98,16 @@ def _options(
     pass
 
 
+def _hold_standard_descriptors() -> None:
+    """Fill what the parent closed of 0, 1 and 2: a log line must never end up in a file opened in its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
 def main() -> None:
     """Runs the command line; the errors of hounsfield.errors become one line on standard error and exit code 2."""
+    _hold_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a file name must not end the program on a narrow terminal
