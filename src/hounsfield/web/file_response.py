@@ -1,12 +1,12 @@
 """One file or frame as the body, with as little work as its place allows."""
 
-from pathlib import Path
+from starlette.types import Message, Receive, Scope, Send
 
-from starlette.types import Receive, Scope, Send
-
+from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.object_store import Buffer
 
-CHUNK = 256 * 1024
+SENT_BY_SERVER = 64 * 1024
+"""Files from this size on are worth opening for the server to send; smaller ones are copied."""
 
 
 class BytesResponse:
@@ -21,23 +21,35 @@ class BytesResponse:
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
-class LocalFileResponse:
-    """ASGI response of a local file, sent by the server without passing through Python where it can."""
+class FileRangeResponse:
+    """ASGI response of part of a file that the server sends without it passing through Python; see ``sends_files``."""
 
-    def __init__(self, path: Path, size: int, content_type: str) -> None:
-        self._path = path
-        self._size = size
+    def __init__(self, part: FileRange, content_type: str) -> None:
+        self._part = part
         self._content_type = content_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(_start(self._size, self._content_type))
-        if "http.response.pathsend" in scope.get("extensions", {}):
-            await send({"type": "http.response.pathsend", "path": str(self._path)})
-            return
-        with self._path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send(_start(len(self._part), self._content_type))
+        await send(body_message(self._part, more=False))
+
+
+def sends_files(scope: Scope) -> bool:
+    """Whether the server can send part of a file by itself (ASGI extension ``http.response.zerocopysend``)."""
+    return "http.response.zerocopysend" in scope.get("extensions", {})
+
+
+def body_message(piece: Buffer | FileRange, *, more: bool) -> Message:
+    """The ASGI message of a piece of a body."""
+    if isinstance(piece, FileRange):
+        number = piece.file.number
+        return {
+            "type": "http.response.zerocopysend",
+            "file": number,
+            "offset": piece.offset,
+            "count": piece.length,
+            "more_body": more,
+        }
+    return {"type": "http.response.body", "body": piece, "more_body": more}
 
 
 def _start(size: int, content_type: str) -> dict[str, object]:

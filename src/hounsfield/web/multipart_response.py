@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
 
+from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.object_store import Buffer
-from hounsfield.web.file_response import BytesResponse
+from hounsfield.web.file_response import BytesResponse, body_message
 
 JOIN_BYTES = 64 * 1024
 """A part's head travels with its first bytes unless copying them would cost more than another message."""
@@ -67,7 +68,7 @@ class MultipartResponse:
     A failure while streaming is raised, which ends the connection: never a short but well-formed body.
     """
 
-    def __init__(self, framing: Framing, pieces: AsyncIterator[Buffer], *, length: int | None) -> None:
+    def __init__(self, framing: Framing, pieces: AsyncIterator[Buffer | FileRange], *, length: int | None) -> None:
         """``pieces`` are parts framed by ``framing``; ``length`` is that of the whole body, None if not known."""
         self._framing = framing
         self._pieces = pieces
@@ -83,7 +84,7 @@ class MultipartResponse:
             if start is not None:
                 await send(start)
                 start = None
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send(body_message(piece, more=True))
         if start is not None:
             await send(start)
         await send({"type": "http.response.body", "body": self._framing.end, "more_body": False})

@@ -15,10 +15,11 @@ from hounsfield.errors import BadRequest
 from hounsfield.index import metadata
 from hounsfield.index.instances import InstancePath, Level
 from hounsfield.security.roles import DataAction
+from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web import negotiation
 from hounsfield.web.api_route import ApiRoute, Handler
-from hounsfield.web.file_response import BytesResponse, LocalFileResponse
+from hounsfield.web.file_response import SENT_BY_SERVER, BytesResponse, FileRangeResponse, sends_files
 from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
 from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
 from hounsfield.web.uids import instance_path
@@ -66,9 +67,10 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     found = await retrieve.find(archive, path)
     choice, planned = retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
     if not forms[choice].multipart:
-        return await _single(archive, planned[0])
+        return await _single(archive, planned[0], sends_files(request.scope))
     framing = Framing()
-    if len(planned) == 1:
+    by_server = sends_files(request.scope)
+    if len(planned) == 1 and not (by_server and _is_large(planned[0])):
         packed, count = _pack(archive, planned, 0, framing)
         if count:
             packed += framing.end
@@ -76,15 +78,28 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     await retrieve.require_files(archive, planned)
     sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
     length = framing.length(sizes) if len(sizes) == len(planned) else None
-    return MultipartResponse(framing, _pieces(archive, planned, framing), length=length)
+    return MultipartResponse(framing, _pieces(archive, planned, framing, by_server), length=length)
 
 
 def _content_type(file: File) -> str:
     return f"{negotiation.DICOM}; transfer-syntax={file.transfer_syntax}"
 
 
-async def _pieces(archive: Archive, planned: Sequence[File], framing: Framing) -> AsyncIterator[Buffer]:
+async def _pieces(
+    archive: Archive, planned: Sequence[File], framing: Framing, by_server: bool
+) -> AsyncIterator[Buffer | FileRange]:
     sent = 0
+    while by_server and sent < len(planned) and _is_large(planned[sent]):
+        file = planned[sent]
+        assert file.size is not None
+        part = archive.files.open_range(file.instance.file_key, 0, file.size)
+        if part is None:
+            break
+        yield (PART_END if sent else b"") + framing.head(_content_type(file))
+        yield part
+        sent += 1
+    if sent:
+        yield PART_END
     while sent < len(planned):
         packed, following = _pack(archive, planned, sent, framing)
         if following == sent:
@@ -94,6 +109,10 @@ async def _pieces(archive: Archive, planned: Sequence[File], framing: Framing) -
     # A file that is not in memory is seldom alone, so the rest is read in threads, ahead of what is being sent.
     async for piece in framing.around(_parts(archive, planned[sent:])):
         yield piece
+
+
+def _is_large(file: File) -> bool:
+    return file.size is not None and file.size >= SENT_BY_SERVER
 
 
 def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framing) -> tuple[bytearray, int]:
@@ -136,18 +155,21 @@ async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncIterator[Par
         yield Part(_content_type(file), chunks)
 
 
-async def _single(archive: Archive, file: File) -> ASGIApp:
+async def _single(archive: Archive, file: File, by_server: bool) -> ASGIApp:
     content_type = _content_type(file)
     key = file.instance.file_key
+    if by_server and _is_large(file):
+        assert file.size is not None
+        await retrieve.require_files(archive, [file])
+        part = archive.files.open_range(key, 0, file.size)
+        if part is not None:
+            return FileRangeResponse(part, content_type)
     if file.size is None:
         body = b"".join([chunk async for _, chunks in retrieve.contents(archive, [file]) async for chunk in chunks])
         return BytesResponse(body, content_type)
     if (cached := retrieve.at_hand(archive, key, 0, file.size)) is not None:
         return BytesResponse(cached, content_type)
     await retrieve.require_files(archive, [file])
-    local = archive.files.local_path(key)
-    if local is not None:
-        return LocalFileResponse(local, file.size, content_type)
     headers = {"content-length": str(file.size)}
     return StreamingResponse(archive.files.get(key), headers=headers, media_type=content_type)
 
