@@ -26,7 +26,7 @@ from tests.stow_json import Bulk, Json
 
 pytestmark = pytest.mark.acceptance
 
-ROUNDS = 4
+ROUNDS = 3
 SIDES = (64, 600, 1024)
 """Rows and columns of 16 bits: small, in memory, and through a file."""
 
