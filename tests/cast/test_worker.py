@@ -27,16 +27,6 @@ from tests.cast.memory_archive import MemoryArchive, ct
 TRANSACTIONS = {"rest": [{"interaction": [{"code": "transaction"}]}]}
 
 
-@pytest.fixture
-def archive() -> MemoryArchive:
-    return MemoryArchive()
-
-
-@pytest.fixture
-def faulty(target: EmbeddedTarget) -> FaultyTarget:
-    return FaultyTarget(target)
-
-
 @asynccontextmanager
 async def running(worker: CastWorker) -> AsyncIterator[asyncio.Event]:
     stop = asyncio.Event()
