@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from hounsfield.errors import SettingsError
 from hounsfield.security import keys, tokens
-from hounsfield.security.claims import InvalidToken
+from hounsfield.security.claims import Claims, InvalidToken
 from hounsfield.security.keys import Provider
 from hounsfield.security.tokens import TokenVerifier
 from tests.security.provider import (
@@ -241,6 +242,28 @@ async def test_no_character_of_a_token_can_be_changed(
     except InvalidToken:
         return
     assert content(changed) == content(token)
+
+
+async def test_a_token_that_is_remembered_ends_when_it_expires(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, now = verifier(provider), int(time.time())
+    token = provider.token(exp=now + 60)
+    checks = []
+    check = found._verify
+
+    async def counted(token: str) -> Claims:
+        checks.append(token)
+        return await check(token)
+
+    monkeypatch.setattr(found, "_verify", counted)
+    for later in (0, 60 + tokens.CLOCK_SKEW_SECONDS - 1):
+        monkeypatch.setattr(tokens, "time", SimpleNamespace(time=lambda later=later: now + later))
+        await found.verify(token)
+    assert len(checks) == 1
+    monkeypatch.setattr(tokens, "time", SimpleNamespace(time=lambda: now + 60 + tokens.CLOCK_SKEW_SECONDS))
+    await found.verify(token)
+    assert len(checks) == 2
 
 
 # --- keys: discovery, rotation, outages ---
