@@ -205,17 +205,20 @@ async def test_the_position_never_passes_an_unfinished_entry(
     assert await state.position() == 7
 
 
+@pytest.mark.parametrize("searched", [False, True], ids=["before searching", "while searching"])
 async def test_nothing_is_written_after_the_lease_is_lost(
-    archive: MemoryArchive, faulty: FaultyTarget, state: CastState
+    archive: MemoryArchive, faulty: FaultyTarget, state: CastState, searched: bool
 ) -> None:
     def guard() -> None:
-        raise LeaseLost
+        if not searched or faulty.requests:
+            raise LeaseLost
 
     archive.store(A, ct())
     synchroniser = Synchroniser(faulty, state, Journal(state, "", ROOT), OPTIONS, guard)
     with pytest.raises(LeaseLost):
         await synchroniser.process(archive.entries(), 1)
-    assert faulty.requests == []
+    assert bool(faulty.requests) == searched
+    assert faulty.bundles == []
     assert await state.position() == 0
 
 
