@@ -75,6 +75,11 @@ class CannotTranscode(NotAcceptable):
         self.target = target
 
 
+def can_be_written(source: TransferSyntax, target: TransferSyntax) -> bool:
+    """Whether a dataset in one syntax can be written in the other, if its pixel data can."""
+    return target.uid in ENCODED and (source.native or source.encapsulated)
+
+
 class Output(Protocol):
     """Where a transcoded file is written."""
 
@@ -101,7 +106,7 @@ def transcode(
     meta, start = _file_meta(data)
     uid = (_text(meta, TRANSFER_SYNTAX_UID) or source_uid or "unknown").rstrip(" \0")
     source, target = find(uid), find(target_uid)
-    if source is None or target is None or target.uid not in ENCODED or not (source.native or source.encapsulated):
+    if source is None or target is None or not can_be_written(source, target):
         raise CannotTranscode(uid, target_uid)
     job = _Job(data[start:], meta, source, target, out, max_frame_bytes, max_inflated_bytes, each_frame)
     try:
