@@ -8,7 +8,7 @@ from itertools import islice
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.retrieve import ORIGINAL, at_hand
-from hounsfield.archive.transcoding import convert_frame
+from hounsfield.archive.transcoding import convert_frame, naming_the_pair
 from hounsfield.dicom.frame_conversion import obstacle
 from hounsfield.dicom.frames import FrameIndex
 from hounsfield.dicom.pixels import PixelFormat
@@ -72,9 +72,8 @@ async def plan(
             reason = obstacle(stored, asked, form, archive.max_transcoded_bytes)
             if reason is None:
                 return position, FramePlan(instance, index, tuple(numbers), tuple(places), asked, form)
-        refused = refused or CannotTranscode(
-            stored, asked if asked != ORIGINAL else str(target.media_type), reason or ""
-        )
+        wanted = asked if asked != ORIGINAL else str(target.media_type)
+        refused = refused or CannotTranscode(stored, wanted, reason or "")
     assert refused is not None
     raise refused
 
@@ -113,9 +112,9 @@ async def read(archive: Archive, plan: FramePlan) -> AsyncGenerator[Buffer, None
 
 async def _converted(archive: Archive, plan: FramePlan, form: PixelFormat, number: int, span: tuple[int, int]) -> bytes:
     data = await _stored(archive, plan, number, span, little_endian=True)
-    return await archive.codecs.run(
-        convert_frame, bytes(data), plan.instance.transfer_syntax, plan.transfer_syntax, form
-    )
+    source, target = plan.instance.transfer_syntax, plan.transfer_syntax
+    with naming_the_pair(source, target):
+        return await archive.codecs.run(convert_frame, bytes(data), source, target, form)
 
 
 async def _stored(

@@ -7,15 +7,16 @@ a slow client costs memory.
 import asyncio
 import mmap
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.codec_process import still_alive
+from hounsfield.archive.codec_processes import CodecFailure
 from hounsfield.dicom.frame_conversion import convert, obstacle
-from hounsfield.dicom.pixels import PixelFormat
+from hounsfield.dicom.pixels import PixelFailure, PixelFormat
 from hounsfield.dicom.transcode import CannotTranscode, can_be_written, transcode
 from hounsfield.dicom.transfer_syntax import find
 from hounsfield.errors import InternalError
@@ -81,14 +82,23 @@ async def transcoded(archive: Archive, instance: StoredInstance, target: str) ->
             async with aclosing(_stored(archive, instance)) as chunks:
                 async for chunk in chunks:
                     await asyncio.to_thread(_append, copy[1], chunk)
-        await archive.codecs.run(
-            transcode_file, str(source), str(path), instance.transfer_syntax, target, archive.max_transcoded_bytes
-        )
+        uid, limit = instance.transfer_syntax, archive.max_transcoded_bytes
+        with naming_the_pair(uid, target):
+            await archive.codecs.run(transcode_file, str(source), str(path), uid, target, limit)
         return Transcoded(os.fstat(file.number).st_size, file)
     finally:
         path.unlink(missing_ok=True)
         if copy is not None:
             copy[0].unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_the_pair(source: str, target: str) -> Iterator[None]:
+    """Has the refusal of a codec process that crashed or took too long name what it was to do."""
+    try:
+        yield
+    except CodecFailure as failure:
+        raise CannotTranscode(source, target, failure.message.rstrip(".")) from failure
 
 
 async def _stored(archive: Archive, instance: StoredInstance) -> AsyncGenerator[bytes, None]:
@@ -120,5 +130,8 @@ def transcode_file(source: str, out: str, source_uid: str, target_uid: str, max_
 
 
 def convert_frame(data: bytes, source_uid: str, target_uid: str, form: PixelFormat) -> bytes:
-    """In a codec process: one frame (native ones in little endian order) in another syntax. Raises PixelFailure."""
-    return bytes(convert(data, source_uid, target_uid, form).data)
+    """In a codec process: one frame (native ones in little endian order) in another syntax. Raises CannotTranscode."""
+    try:
+        return bytes(convert(data, source_uid, target_uid, form).data)
+    except PixelFailure as problem:
+        raise CannotTranscode(source_uid, target_uid, problem.message.rstrip(".")) from problem

@@ -47,7 +47,7 @@ def convert(data: bytes | bytearray | memoryview, source: str, target: str, form
     """
     if source == target or _same_frames(source, target):
         return Converted(_even(data, target), form, lossy=False)
-    if {source, target} == {_JPEG, _JPEG_IN_JPEG_XL}:
+    if {source, target} == {_JPEG, _JPEG_IN_JPEG_XL} and _keeps_colours(data, source, form):
         return Converted(_even(_repacked(bytes(data), source), target), form, lossy=False)
     frame = codecs.decode(data, source, form)
     decoded = form if frame.photometric == form.photometric and not form.planar else form.by_pixel(frame.photometric)
@@ -71,6 +71,17 @@ def _decoded(source: str, form: PixelFormat) -> PixelFormat:
     if form.photometric in SUBSAMPLED:
         return replace(form, photometric=YBR_FULL if form.photometric == YBR_FULL_422 else form.photometric, planar=0)
     return replace(form, planar=0)
+
+
+def _keeps_colours(data: bytes | bytearray | memoryview, source: str, form: PixelFormat) -> bool:
+    """Whether whoever unpacks a JPEG stream sees the same colours: one of RGB that does not say so would be taken for
+    luminance and differences."""
+    from hounsfield.dicom.codecs import jpeg
+
+    if form.samples == 1 or source != _JPEG:
+        return True
+    header = jpeg.read_header(data)
+    return header.adobe_transform is not None or header.transformed(form.photometric)
 
 
 def _repacked(data: bytes, source: str) -> bytes:

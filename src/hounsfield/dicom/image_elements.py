@@ -17,6 +17,7 @@ RATIO_BYTES = 16
 """Of a decimal string at most (PS3.5 §6.2): the room left for one that is known when all is written."""
 
 _PHOTOMETRIC, _NUMBER_OF_FRAMES, _PLANAR = 0x00280004, 0x00280008, 0x00280006
+_STORED, _HIGH_BIT = 0x00280101, 0x00280102
 _LOSSY, _LOSSY_METHOD = 0x00282110, 0x00282114
 _TOTAL_LENGTH = 0x7FE00003
 _FORM = frozenset(
@@ -84,21 +85,30 @@ def described(elements: Sequence[AnyElement], before: PixelFormat, frame: Conver
         new.append(NewElement(_PHOTOMETRIC, "CS", form.photometric.encode()))
     if form.planar != before.planar:
         new.append(NewElement(_PLANAR, "US", struct.pack("<H", form.planar)))
+    if form.bits_stored != before.bits_stored:
+        new.append(NewElement(_STORED, "US", struct.pack("<H", form.bits_stored)))
+    if form.high_bit != before.high_bit:
+        new.append(NewElement(_HIGH_BIT, "US", struct.pack("<H", form.high_bit)))
     if frame.lossy:
         known = {element.tag: element.value for element in elements}
         new.append(NewElement(_LOSSY, "CS", b"01"))
-        new.append(NewElement(LOSSY_RATIO, "DS", _added(known.get(LOSSY_RATIO), b" " * RATIO_BYTES)))
+        new.append(NewElement(LOSSY_RATIO, "DS", _room(_added(known.get(LOSSY_RATIO), b" " * RATIO_BYTES))))
         new.append(NewElement(_LOSSY_METHOD, "CS", _added(known.get(_LOSSY_METHOD), ENCODED[target].method.encode())))
     gone = {EXTENDED_TABLE, EXTENDED_LENGTHS, _TOTAL_LENGTH, *(element.tag for element in new)}
     kept = [element for element in elements if element.tag not in gone]
     return sorted([*kept, *new], key=lambda element: element.tag) if new else kept
 
 
+def _room(text: bytes) -> bytes:
+    """The text at an even length, the last value at its end: so its place is known."""
+    head = text[:-RATIO_BYTES]
+    return text if len(text) % 2 == 0 else head[:-1] + b" " + head[-1:] + text[len(head) :]
+
+
 def _added(value: object, text: bytes) -> bytes:
-    """A multi-valued text with one more value, padded in front of that, which may be filled in later."""
+    """A multi-valued text with one more value."""
     before = bytes(value).rstrip(b" \0") if isinstance(value, memoryview) else b""
-    joined = before + b"\\" + text if before else text
-    return joined if len(joined) % 2 == 0 or not before else before + b" \\" + text
+    return before + b"\\" + text if before else text
 
 
 def holds_fragments(raw: memoryview) -> bool:
