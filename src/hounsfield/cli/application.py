@@ -56,8 +56,8 @@ def build(options: ProcessOptions) -> Application:
     settings = options.effective
     configure_logging(settings)
     data_dir = Path(options.data_dir)
-    archive = processes.open_archive(settings, data_dir)
     spool = Spool(processes.spool_directory(settings, data_dir))
+    archive = processes.open_archive(settings, data_dir, spool)
     checks: dict[str, Check] = {
         "IndexDatabase": answers(archive.database.check, "The index database answers."),
         "ObjectStore": answers(archive.files.check, "The object store can be written, read and deleted from."),
@@ -82,7 +82,7 @@ def build(options: ProcessOptions) -> Application:
     routes += cast_routes(archive.database, latest, enabled=options.cast)
     checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
     admission = access(options, settings)
-    closing = [admission.close, archive.files.close, archive.database.close]
+    closing = [admission.close, archive.codecs.close, archive.files.close, archive.database.close]
     if options.cast:
         checks["DicomCast"] = cast_check(archive.database, latest, enabled=True)
         if settings.text("Fhir:Endpoint"):
