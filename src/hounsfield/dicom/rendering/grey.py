@@ -1,6 +1,7 @@
 """Grey images: modality LUT, VOI LUT and presentation (PS3.3 C.11.1, C.11.2, C.11.6; retrieve.md §8)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,9 @@ def _display(samples: Samples, header: Header, modality: Transform, window: Wind
     voi = header.macro(_FRAME_VOI_LUT)
     chosen = window or stored_window(voi)
     if chosen is not None:
+        if samples.dtype.kind == "f" and chosen.function is WindowFunction.LINEAR:
+            # That function is made for integers: a range of 0 to 1 would become a threshold.
+            chosen = replace(chosen, function=WindowFunction.LINEAR_EXACT)
         return window_function(chosen)
     item = first_item(voi, _VOI_LUT)
     if item is not None:

@@ -1,5 +1,6 @@
-"""What a client can ask of a picture (PS3.18 §8.3.5.1). Needs nothing but the standard library."""
+"""What a client can ask of a picture (PS3.18 §8.3.5.1), and what is made of which bytes. Needs only the standard library."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -71,3 +72,20 @@ class Picture:
 
     content_type: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The parts of a stored file that a picture is made of.
+
+    ``header`` is the file up to the value of its pixel data, or the whole file if there are no ``frames``; if
+    ``inflated``, a bare Explicit VR Little Endian dataset. ``frames`` are numbers (from 1) and bytes
+    (``FrameIndex.frame``, little endian). ``number`` is set if the client asked for that frame.
+    """
+
+    header: bytes
+    inflated: bool
+    transfer_syntax: str
+    frames: Sequence[tuple[int, bytes | bytearray]]
+    max_decoded_bytes: int
+    number: int | None = None

@@ -1,7 +1,7 @@
 """What a client gets of an instance: a picture, a document, or a refusal that says why (retrieve.md §8, PS3.18 §8.7.4)."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -22,10 +22,13 @@ from hounsfield.dicom.rendering.options import (
     TEXT,
     Options,
     Picture,
+    Source,
     Window,
     WindowFunction,
 )
 from hounsfield.dicom.rendering.viewport import fitted
+from hounsfield.dicom.transcode import to_explicit_little_endian
+from hounsfield.dicom.transfer_syntax import find
 from hounsfield.errors import NotFound
 
 _CONTENT_SEQUENCE, _DOCUMENT, _DOCUMENT_TYPE, _DOCUMENT_LENGTH = 0x0040A730, 0x00420011, 0x00420012, 0x00420015
@@ -37,37 +40,30 @@ _ANIMATED_SAMPLES = 256 * 1024 * 1024
 """Rows × columns × frames of one animation; longer ones skip frames. A minute of work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The parts of a stored file that a picture is made of.
-
-    ``header`` is the file up to its pixel data, or the whole file if there are no ``frames``; if ``inflated``, a bare
-    Explicit VR Little Endian dataset. ``frames`` are numbers (from 1) and bytes (``FrameIndex.frame``, little endian).
-    """
-
-    header: bytes
-    inflated: bool
-    transfer_syntax: str
-    frames: Sequence[tuple[int, bytes | bytearray]]
-    max_decoded_bytes: int
-
-
-def render(source: Source, accepted: Sequence[str], options: Options) -> Picture:
+def render(
+    source: Source, accepted: Sequence[str], options: Options, still_alive: Callable[[], None] = lambda: None
+) -> Picture:
     """The instance in the first media type of ``accepted`` it can be had in; wildcards mean the usual one of its kind.
 
-    Raises CannotRender (406) if there is none or it cannot be drawn, PixelFailure (406) if its pixels cannot be
+    ``still_alive`` is called now and then during what takes long. Raises CannotRender (406) if there is none or it cannot be drawn, PixelFailure (406) if its pixels cannot be
     decoded, NotFound if there is nothing to draw.
     """
     with lenient():
-        dataset = read_header(source.header, inflated=source.inflated, whole=not source.frames)
+        header_bytes = source.header
+        syntax = find(source.transfer_syntax)
+        if not source.frames and syntax is not None and syntax.deflated:
+            header_bytes = to_explicit_little_endian(header_bytes, source_uid=syntax.uid)
+        dataset = read_header(header_bytes, inflated=source.inflated, whole=not source.frames)
         if source.frames:
-            return _image(source, dataset, _chosen(accepted, PICTURES), options)
-        header = Header(dataset)
+            return _image(source, dataset, _chosen(accepted, PICTURES), options, still_alive)
+        header = Header(dataset, source.number or 1)
         samples = float_samples(header)
         if samples is not None:
             form = _chosen(accepted, PICTURES)
             image = shown(samples, "MONOCHROME2", 0, header, options)
             return Picture(form, encoded(image, form, options.quality))
+        if source.number is not None:
+            raise NotFound("The specified frame cannot be found.")
         if waveform.SEQUENCE in dataset:
             return _drawn(waveform.plot(dataset), _chosen(accepted, PICTURES), options)
         if text(dataset, _SOP_CLASS).startswith(_REPORTS) or _CONTENT_SEQUENCE in dataset:
@@ -119,19 +115,23 @@ def _document(dataset: Dataset, accepted: Sequence[str], options: Options) -> Pi
     return Picture(form, document if length is None else document[: int(length)])
 
 
-def _image(source: Source, dataset: Dataset, form: str, options: Options) -> Picture:
+def _image(
+    source: Source, dataset: Dataset, form: str, options: Options, still_alive: Callable[[], None]
+) -> Picture:
     pixels = from_pydicom(dataset)
     if pixels.decoded_bytes > source.max_decoded_bytes:
         raise CannotRender("The instance cannot be rendered: a frame of it is larger than this server decodes.")
     if form == GIF and len(source.frames) > 1:
-        return _animation(source, dataset, pixels, options)
+        return _animation(source, dataset, pixels, options, still_alive)
     number_of_frame, data = source.frames[0]
     header = Header(dataset, number_of_frame)
     image = frame_image(decode(data, source.transfer_syntax, pixels), pixels, header, options)
     return Picture(form, encoded(image, form, options.quality, profile_of(image, header, options)))
 
 
-def _animation(source: Source, dataset: Dataset, pixels: PixelFormat, options: Options) -> Picture:
+def _animation(
+    source: Source, dataset: Dataset, pixels: PixelFormat, options: Options, still_alive: Callable[[], None]
+) -> Picture:
     step = -(-len(source.frames) * pixels.rows * pixels.columns // _ANIMATED_SAMPLES)
     frames = source.frames[::step]
     if options.window is None:
@@ -140,6 +140,7 @@ def _animation(source: Source, dataset: Dataset, pixels: PixelFormat, options: O
     def images() -> Iterator[Image.Image]:
         for number_of_frame, data in frames:
             frame = decode(data, source.transfer_syntax, pixels)
+            still_alive()
             yield frame_image(frame, pixels, Header(dataset, number_of_frame), options)
 
     skipped = frames[1][0] - frames[0][0] if len(frames) > 1 else 1
@@ -168,5 +169,3 @@ def frame_milliseconds(dataset: Dataset) -> int:
         return max(round(found), 20)
     rate = number(dataset, 0x00082144) or number(dataset, 0x00180040)
     return max(round(1000 / rate), 20) if rate and rate > 0 else _DEFAULT_MILLISECONDS
-
-

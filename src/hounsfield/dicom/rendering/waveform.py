@@ -15,8 +15,12 @@ SEQUENCE = 0x54000100
 _CHANNELS, _DATA, _BITS, _INTERPRETATION = 0x003A0200, 0x54001010, 0x54001004, 0x54001006
 _MAX_CHANNELS = 64
 _WIDTH, _ROW, _LABEL, _MARGIN = 1600, 110, 90, 20
+"""Pixels: of the plot, from trace to trace, left of the traces, around them."""
 _SECONDS = 10.0
 """The plot shows at most the first ten seconds, as a page of an electrocardiogram does."""
+_MILLIMETRE = 0.04
+"""Seconds, on paper that runs at 25 mm/s; upwards it stands for 0.1 mV."""
+_MILLIVOLTS = {"uV": 1e-3, "mV": 1.0, "V": 1e3}
 _PAPER, _FINE, _COARSE, _INK = (255, 250, 248), (250, 222, 218), (240, 180, 174), (20, 20, 30)
 _TYPES = {"SB": "i1", "UB": "u1", "SS": "i2", "US": "u2", "SL": "i4", "UL": "u4"}
 
@@ -30,50 +34,46 @@ class _Trace:
 
 
 def plot(dataset: Dataset) -> Image.Image:
-    """The first multiplex group of a waveform instance. Raises CannotRender if its data cannot be read."""
+    """The first multiplex group of a waveform instance. Raises CannotRender if its data cannot be read.
+
+    Voltages are drawn to scale on paper with lines; traces of anything else each fill their row of a blank one.
+    """
     groups = sequence(dataset, SEQUENCE)
-    frequency = number(groups[0], 0x003A001A, 0.0) if groups else 0.0
-    if not groups or not frequency or frequency < 0:
+    frequency = number(groups[0], 0x003A001A) if groups else None
+    if not frequency or frequency < 0:
         raise CannotRender("The instance cannot be rendered: its waveform cannot be read.")
     traces = _traces(groups[0], frequency)
-    seconds = max(len(traces[0].values) / frequency, 1.0 / frequency)
-    height = 2 * _MARGIN + _ROW * len(traces)
-    image = Image.new("RGB", (_WIDTH, height), _PAPER)
+    across = (_WIDTH - _LABEL - _MARGIN) * frequency / len(traces[0].values)
+    image = Image.new("RGB", (_WIDTH, 2 * _MARGIN + _ROW * len(traces) + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(image)
-    across = (_WIDTH - _LABEL - _MARGIN) / seconds
-    _grid(draw, across, height)
-    scale = _scale(traces)
+    to_scale = all(trace.unit in _MILLIVOLTS for trace in traces)
+    if to_scale:
+        _grid(draw, across * _MILLIMETRE, image.height)
+        note = "25 mm/s, 10 mm/mV"
+        draw.text((_LABEL, image.height - _MARGIN), note, font=font(16), fill=_INK, anchor="ls")
     for row, trace in enumerate(traces):
         middle = _MARGIN + _ROW * row + _ROW / 2
         draw.text((_MARGIN, middle), trace.label, font=font(18), fill=_INK, anchor="lm")
-        centred = trace.values - np.median(trace.values)
-        heights = middle - centred * (scale or _ROW * 0.9 / max(float(np.ptp(trace.values)), 1e-9))
+        if to_scale:
+            scale = 10 * across * _MILLIMETRE * _MILLIVOLTS[trace.unit]
+        else:
+            scale = 0.9 * _ROW / (float(np.ptp(trace.values)) or 1.0)
+        heights = middle - (trace.values - np.median(trace.values)) * scale
         places = _LABEL + np.arange(len(heights)) / frequency * across
-        points = np.stack((places, np.clip(heights, 1, height - 2)), axis=-1)
+        points = np.stack((places, np.clip(heights, 1, image.height - 2)), axis=-1)
         draw.line([(float(x), float(y)) for x, y in points], fill=_INK, width=2)
     return image
 
 
-def _scale(traces: list[_Trace]) -> float | None:
-    """Pixels a unit where all channels have the same one, so that amplitudes can be compared; else None."""
-    if len({trace.unit for trace in traces}) != 1 or not traces[0].unit:
-        return None
-    largest = max(float(np.ptp(trace.values)) for trace in traces)
-    # A trace may reach into its neighbours' rows a little: QRS complexes are high and narrow.
-    return 1.6 * _ROW / largest if largest > 0 else 1.0
-
-
-def _grid(draw: ImageDraw.ImageDraw, across: float, height: int) -> None:
-    """A fine line each 0.04 s and a coarse one each 0.2 s, and as far apart upwards (25 mm/s paper)."""
-    step = across * 0.04
-    if step < 3:
-        step = across * 0.2
-    for number_of_line in range(int((_WIDTH - _LABEL) / step) + 1):
-        x = _LABEL + number_of_line * step
-        draw.line([(x, 0), (x, height)], fill=_COARSE if number_of_line % 5 == 0 else _FINE)
-    for number_of_line in range(int(height / step) + 1):
-        y = number_of_line * step
-        draw.line([(_LABEL, y), (_WIDTH, y)], fill=_COARSE if number_of_line % 5 == 0 else _FINE)
+def _grid(draw: ImageDraw.ImageDraw, millimetre: float, height: int) -> None:
+    """A line each millimetre, where there is room, and a stronger one each five."""
+    fine = 1 if millimetre >= 3 else 5
+    for line in range(0, int((_WIDTH - _LABEL) / millimetre) + 1, fine):
+        x = _LABEL + line * millimetre
+        draw.line([(x, 0), (x, height)], fill=_FINE if line % 5 else _COARSE)
+    for line in range(0, int(height / millimetre) + 1, fine):
+        y = line * millimetre
+        draw.line([(_LABEL, y), (_WIDTH, y)], fill=_FINE if line % 5 else _COARSE)
 
 
 def _traces(group: Dataset, frequency: float) -> list[_Trace]:
