@@ -1,8 +1,9 @@
 """What every use case works on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+from hounsfield.archive.codec_processes import CodecProcesses
 from hounsfield.database.engine import Database
 from hounsfield.storage.object_store import ObjectStore
 
@@ -19,3 +20,5 @@ class Archive:
     """Largest file that is transcoded (retrieve.md §5)."""
     full_validation: bool = False
     """EnableFullDicomItemValidation (store.md §3.2)."""
+    codecs: CodecProcesses = field(default_factory=CodecProcesses)
+    """Where images are decoded, encoded and drawn; starts nothing before there is something to do."""

@@ -81,7 +81,7 @@ def build(options: ProcessOptions) -> Application:
     )
     routes += cast_routes(archive.database, latest, enabled=options.cast)
     checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
-    closing = [archive.files.close, archive.database.close]
+    closing = [archive.codecs.close, archive.files.close, archive.database.close]
     if options.cast:
         checks["DicomCast"] = cast_check(archive.database, latest, enabled=True)
         if settings.text("Fhir:Endpoint"):
