@@ -13,7 +13,6 @@ from hounsfield.archive import frames
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import not_found
 from hounsfield.archive.frames import FramePlan
-from hounsfield.archive.retrieve import at_hand
 from hounsfield.dicom.rendering.options import GIF, Options, Picture, Source
 from hounsfield.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN
 from hounsfield.errors import NotAcceptable, NotFound

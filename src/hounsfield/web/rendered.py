@@ -1,4 +1,4 @@
-"""Rendered and thumbnail resources of studies, series, instances and frames (retrieve.md §8, PS3.18 §10.4.1.1.3, .5)."""
+"""Rendered and thumbnail resources of studies, series, instances and frames (retrieve.md §8, PS3.18 §10.4)."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
@@ -91,7 +91,7 @@ async def _parts(
         location = (
             f"{root}/studies/{instance.study_uid}/series/{instance.series_uid}/instances/{instance.sop_uid}/rendered"
         )
-        yield Part(picture.content_type, _one(picture.body), len(picture.body), location)
+        yield Part(picture.content_type, _one(picture.body), location=location)
 
 
 async def _one(body: Buffer) -> AsyncIterator[Buffer]:
@@ -170,5 +170,3 @@ def answer(picture: Picture, headers: dict[str, str] | None = None) -> Response:
         headers["Content-Security-Policy"] = _STYLES_ONLY
     # Given as a header: Starlette would add a character set to text.
     return Response(picture.body, headers={"Content-Type": picture.content_type, **headers})
-
-

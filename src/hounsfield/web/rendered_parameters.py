@@ -149,5 +149,3 @@ def _decimal(name: str, text: str) -> float:
 def invalid(name: str, reason: str) -> BadRequest:
     """The refusal of a parameter."""
     return BadRequest(f"The query parameter '{name}' is not valid. {reason}")
-
-

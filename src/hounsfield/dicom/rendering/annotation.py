@@ -21,8 +21,11 @@ def annotated(image: Image.Image, header: Header, wanted: frozenset[str]) -> Ima
         if lines:
             # An outline keeps the letters readable on bright tissue.
             place = (size // 2, top)
-            style = {"font": font(size), "fill": white, "stroke_width": max(size // 12, 1), "stroke_fill": black}
-            draw.multiline_text(place, "\n".join(lines), anchor=anchor, **style)
+            written = "\n".join(lines)
+            outline = max(size // 12, 1)
+            draw.multiline_text(
+                place, written, white, font(size), anchor, stroke_width=outline, stroke_fill=black
+            )  # fmt: skip
     return image
 
 

@@ -25,11 +25,12 @@ def palette_colours(samples: Samples, header: Header) -> Rgb:
     """Samples of one frame (rows, columns) through their palette. Raises CannotRender."""
     first, palette = palette_of(header.dataset, signed=samples.dtype.kind == "i")
     positions = np.clip(samples, first, first + len(palette) - 1).astype(np.int64) - first
-    return palette[positions]
+    colours: Rgb = palette[positions]
+    return colours
 
 
 def rgb_colours(samples: Samples, photometric: str, bits_stored: int) -> Rgb:
-    """Samples of one frame (rows, columns, 3) in a colour model to 8-bit RGB. Raises CannotRender for an unknown one."""
+    """Samples of one frame (rows, columns, 3) to 8-bit RGB. Raises CannotRender for an unknown colour model."""
     eight = _eight_bits(samples, bits_stored)
     if photometric in _DECODED:
         return eight
@@ -43,12 +44,13 @@ def rgb_colours(samples: Samples, photometric: str, bits_stored: int) -> Rgb:
 def _eight_bits(samples: Samples, bits_stored: int) -> Rgb:
     """The high byte of the bits stored; fewer than eight bits are spread over the range."""
     values = samples.view(samples.dtype.str.replace("i", "u")) if samples.dtype.kind == "i" else samples
-    if bits_stored == 8 or values.dtype.kind == "f":
-        return np.clip(values, 0, 255).astype(np.uint8)
     if bits_stored > 8:
-        return np.clip(values >> (bits_stored - 8), 0, 255).astype(np.uint8)
-    top = 2**bits_stored - 1
-    return (np.clip(values, 0, top).astype(np.uint16) * 255 // top).astype(np.uint8)
+        values = values >> (bits_stored - 8)
+    elif bits_stored < 8:
+        top = 2**bits_stored - 1
+        values = np.minimum(values, top).astype(np.uint16) * 255 // top
+    eight: Rgb = np.clip(values, 0, 255).astype(np.uint8)
+    return eight
 
 
 def _from_ybr(samples: Rgb, *, black: float, luma: float, chroma: float) -> Rgb:
@@ -57,7 +59,8 @@ def _from_ybr(samples: Rgb, *, black: float, luma: float, chroma: float) -> Rgb:
     blue = (samples[..., 1].astype(np.float32) - 128) * chroma
     red = (samples[..., 2].astype(np.float32) - 128) * chroma
     channels = (y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue)
-    return np.rint(np.clip(np.stack(channels, axis=-1), 0, 255)).astype(np.uint8)
+    colours: Rgb = np.rint(np.clip(np.stack(channels, axis=-1), 0, 255)).astype(np.uint8)
+    return colours
 
 
 def icc_profile(dataset: Dataset) -> bytes | None:

@@ -43,7 +43,8 @@ def grey_levels(samples: Samples, header: Header, window: Window | None) -> Grey
         low, high = int(samples.min()), int(samples.max())
         if high - low < samples.size:
             table = levels(np.arange(low, high + 1, dtype=np.int32))
-            return table[samples.astype(np.int32) - low]
+            shown: Grey = table[samples.astype(np.int32) - low]
+            return shown
     return levels(samples)
 
 
@@ -157,12 +158,10 @@ def extremes(samples: Samples, header: Header) -> tuple[float, float]:
 def _as_stored(value: float, bits: int, *, signed: bool) -> float:
     """A padding value in the samples' own range: its VR is US or SS, and often the wrong one."""
     if signed and value >= 2 ** (bits - 1):
-        return value - 2**bits
-    return value + 2**bits if not signed and value < 0 else value
+        return float(value - 2**bits)
+    return float(value + 2**bits) if not signed and value < 0 else value
 
 
 def _inverted(header: Header) -> bool:
     """Whether low values are bright. For MONOCHROME1, the shape INVERSE says the same again (PS3.3 C.8.11.3.1.2)."""
     return header.text(0x00280004) == "MONOCHROME1" or header.text(0x20500020).upper() == "INVERSE"
-
-

@@ -62,7 +62,7 @@ def read_header(data: bytes, *, inflated: bool, whole: bool) -> Dataset:
 
 
 def _is_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return tag == 0x7FE00010
+    return int(tag) == 0x7FE00010
 
 
 class Header:
@@ -102,8 +102,7 @@ class Header:
 def value_of(dataset: Dataset, tag: int) -> Any:
     """The value of an attribute; None where it is absent, empty or unreadable."""
     try:
-        element = dataset[tag] if tag in dataset else None
-        return None if element is None else element.value
+        return dataset[tag].value if tag in dataset else None
     except Exception:  # whatever pydicom meets in a broken value
         return None
 

@@ -31,7 +31,8 @@ class Table:
         """The entries for ``values``, of the same shape."""
         last = len(self.entries) - 1
         positions = np.clip(np.rint(values) if values.dtype.kind == "f" else values, self.first, self.first + last)
-        return self.entries[positions.astype(np.int64) - self.first]
+        found: Entries = self.entries[positions.astype(np.int64) - self.first]
+        return found
 
 
 def table_of(item: Dataset, *, signed: bool) -> Table:
@@ -54,7 +55,7 @@ def palette_of(dataset: Dataset, *, signed: bool) -> tuple[int, npt.NDArray[np.u
         else:
             column = _expanded(_words(dataset, segmented, bits), count)
         if bits > 8 and column.max(initial=0) > 255:
-            column = column >> 8
+            column = (column >> 8).astype(np.uint16)
         columns.append(np.minimum(column, 255).astype(np.uint16))
     if len({len(column) for column in columns}) != 1:
         raise CannotRender("The instance cannot be rendered: its palettes differ in length.")

@@ -1,4 +1,4 @@
-"""What a client can ask of a picture (PS3.18 §8.3.5.1), and what is made of which bytes. Needs only the standard library."""
+"""What a client can ask of a picture (PS3.18 §8.3.5.1), and what goes to and from where it is made. Loads nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

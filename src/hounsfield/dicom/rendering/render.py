@@ -1,4 +1,4 @@
-"""What a client gets of an instance: a picture, a document, or a refusal that says why (retrieve.md §8, PS3.18 §8.7.4)."""
+"""What a client gets of an instance: a picture, a document, or a refusal that says why (PS3.18 §8.7.4)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -45,8 +45,8 @@ def render(
 ) -> Picture:
     """The instance in the first media type of ``accepted`` it can be had in; wildcards mean the usual one of its kind.
 
-    ``still_alive`` is called now and then during what takes long. Raises CannotRender (406) if there is none or it cannot be drawn, PixelFailure (406) if its pixels cannot be
-    decoded, NotFound if there is nothing to draw.
+    ``still_alive`` is called now and then during what takes long. Raises CannotRender (406) if there is none or it
+    cannot be drawn, PixelFailure (406) if its pixels cannot be decoded, NotFound if there is nothing to draw.
     """
     with lenient():
         header_bytes = source.header
@@ -115,9 +115,7 @@ def _document(dataset: Dataset, accepted: Sequence[str], options: Options) -> Pi
     return Picture(form, document if length is None else document[: int(length)])
 
 
-def _image(
-    source: Source, dataset: Dataset, form: str, options: Options, still_alive: Callable[[], None]
-) -> Picture:
+def _image(source: Source, dataset: Dataset, form: str, options: Options, still_alive: Callable[[], None]) -> Picture:
     pixels = from_pydicom(dataset)
     if pixels.decoded_bytes > source.max_decoded_bytes:
         raise CannotRender("The instance cannot be rendered: a frame of it is larger than this server decodes.")

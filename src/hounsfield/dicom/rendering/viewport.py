@@ -2,20 +2,20 @@
 
 from PIL import Image
 
-from hounsfield.dicom.rendering.header import CannotRender
 from hounsfield.dicom.rendering.options import MAX_VIEWPORT, Viewport
+from hounsfield.errors import BadRequest
 
 
 def fitted(image: Image.Image, viewport: Viewport, pixel_aspect: float = 1.0) -> Image.Image:
     """The part of ``image`` a viewport asks for, as large as fits its box with the same proportions.
 
-    ``pixel_aspect``: height of a pixel as a multiple of its width (Pixel Aspect Ratio). Raises CannotRender if no pixel
+    ``pixel_aspect``: height of a pixel as a multiple of its width (Pixel Aspect Ratio). Raises BadRequest if no pixel
     of the image is in the part.
     """
     left, top, width, height = _region(image, viewport)
     box = (left, top, left + abs(width), top + abs(height))
     if box[0] >= image.width or box[1] >= image.height or box[2] <= 0 or box[3] <= 0:
-        raise CannotRender("The viewport shows nothing of the image: it lies outside.")
+        raise BadRequest("The viewport shows nothing of the image: it lies outside.")
     box = (max(box[0], 0), max(box[1], 0), min(box[2], image.width), min(box[3], image.height))
     shown_width, shown_height = box[2] - box[0], (box[3] - box[1]) * pixel_aspect
     scales = []
@@ -24,7 +24,7 @@ def fitted(image: Image.Image, viewport: Viewport, pixel_aspect: float = 1.0) ->
     if viewport.height is not None:
         scales.append(viewport.height / shown_height)
     # One side alone leaves the other open, so it needs an end of its own.
-    scale = min([*scales, MAX_VIEWPORT / max(shown_width, shown_height)])
+    scale = min([*scales, MAX_VIEWPORT / max(shown_width, shown_height)]) if scales else 1.0
     size = max(1, round(shown_width * scale)), max(1, round(shown_height * scale))
     # A bilinear filter with support, where it shrinks, averages everything; where it grows, it invents no structure.
     scaled = image.resize(size, Image.Resampling.BILINEAR, box=box)
