@@ -36,7 +36,8 @@ def grey_levels(samples: Samples, header: Header, window: Window | None) -> Grey
     def levels(values: Samples) -> Grey:
         shares = np.clip(display(modality(values)), 0.0, 1.0)
         shown = np.rint(np.nan_to_num(shares) * 255.0).astype(np.uint8)
-        return 255 - shown if inverted else shown
+        grey: Grey = 255 - shown if inverted else shown
+        return grey
 
     # The same function for every pixel: where there are more pixels than values, ask it once for each value.
     if samples.dtype.kind in "iu" and samples.dtype.itemsize <= 2:
