@@ -57,17 +57,13 @@ async def read(archive: Archive, plan: FramePlan) -> AsyncIterator[bytes | bytea
     """The frames' bytes, one item a frame."""
     swap = plan.transfer_syntax != plan.instance.transfer_syntax
     for number, (offset, length) in zip(plan.numbers, plan.spans, strict=True):
-        data = await part(archive, plan, offset, length)
+        if plan.index.stream_start is None:
+            key = plan.instance.file_key
+            cached = at_hand(archive, key, offset, length)
+            data = cached if cached is not None else await archive.files.get_range(key, offset, length)
+        else:
+            data = await _inflated(archive, plan, offset, length)
         yield plan.index.frame(number, data, little_endian=swap)
-
-
-async def part(archive: Archive, plan: FramePlan, offset: int, length: int) -> bytes | bytearray:
-    """Bytes of the instance's file, or of what a deflated one inflates to: what the frame index counts in."""
-    if plan.index.stream_start is not None:
-        return await _inflated(archive, plan, offset, length)
-    key = plan.instance.file_key
-    cached = at_hand(archive, key, offset, length)
-    return cached if cached is not None else await archive.files.get_range(key, offset, length)
 
 
 async def _inflated(archive: Archive, plan: FramePlan, offset: int, length: int) -> bytes:

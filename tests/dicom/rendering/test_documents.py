@@ -237,7 +237,7 @@ def test_a_waveform_is_drawn_to_scale() -> None:
     ds = ecg()
     shown = pixels_of(render(source_of(ds), [PNG], Options()).body)
     assert shown.shape == (1380, 1600, 3)
-    ink = (shown < 80).all(axis=2)
+    ink = np.all(shown < 80, axis=2)
     # Ten seconds on 1490 pixels: a millimetre is 0.04 s and 0.1 mV, 5.96 pixels.
     millivolts = ds.waveform_array(0)[:10_000, 0] / 1000
     trace = ink[:110, 90:1580]
@@ -281,7 +281,7 @@ def test_traces_in_other_units_fill_their_rows() -> None:
     for channel in ds.WaveformSequence[0].ChannelDefinitionSequence:
         channel.ChannelSensitivityUnitsSequence = code("millimetre of mercury", "mm[Hg]")
     shown = pixels_of(render(source_of(ds), [PNG], Options()).body)
-    ink = (shown < 80).all(axis=2)[:, 90:]
+    ink = np.all(shown < 80, axis=2)[:, 90:]
     assert ink.any(axis=1).sum() > 0.6 * 12 * 110
     assert (shown[0, :] == shown[0, 0]).all()
 

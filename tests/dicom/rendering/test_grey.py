@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import ExplicitVRBigEndian
 
 from hounsfield.dicom.codecs import decode, stored_values
@@ -29,13 +29,15 @@ def linear(values: Any, center: float, width: float) -> Pixels:
     out = np.where(
         values <= center - 0.5 - (width - 1) / 2, 0, np.where(values > center - 0.5 + (width - 1) / 2, 255, out)
     )
-    return np.rint(out).astype(np.uint8)
+    shown: Pixels = np.rint(out).astype(np.uint8)
+    return shown
 
 
 def spread(values: Any) -> Pixels:
     """The range of the values to 0…255."""
     values = np.asarray(values, np.float64)
-    return np.rint((values - values.min()) / (values.max() - values.min()) * 255).astype(np.uint8)
+    shown: Pixels = np.rint((values - values.min()) / (values.max() - values.min()) * 255).astype(np.uint8)
+    return shown
 
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
@@ -334,7 +336,7 @@ def pydicom_shows(path: Path, ds: Dataset) -> Any:
         shown = apply_voi_lut(rescaled, ds, prefer_lut=False).astype(float)
         # pydicom's window fills the range that the samples could have after rescaling.
         bits = form.bits_stored
-        ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if form.signed else (0, 2**bits - 1)
+        ends: tuple[float, ...] = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if form.signed else (0, 2**bits - 1)
         if "ModalityLUTSequence" in ds:
             ends = (0, 2 ** ds.ModalityLUTSequence[0].LUTDescriptor[2] - 1)
         elif "RescaleSlope" in ds:

@@ -21,7 +21,7 @@ from hounsfield.errors import BadRequest, NotFound
 from tests.dicom.rendering.sources import RAMP, Pixels, colour, drawn, grey, source_of
 from tests.dicom.samples import SMALL_SET, pydicom_read
 
-SHOWN = {"WindowCenter": "128", "WindowWidth": "256"}
+SHOWN: dict[str, Any] = {"WindowCenter": "128", "WindowWidth": "256"}
 STEPS: Pixels = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)
 
 
@@ -326,7 +326,7 @@ ODD: list[Callable[[Dataset], None]] = [
 def test_odd_attributes_do_not_keep_an_image_from_being_drawn(spoil: Callable[[Dataset], None]) -> None:
     ds = grey(STEPS)
     spoil(ds)
-    everything = {"viewport": Viewport(64, 48), "annotation": frozenset(("patient",))}
+    everything: dict[str, Any] = {"viewport": Viewport(64, 48), "annotation": frozenset(("patient",))}
     assert drawn(ds, **everything, window=Window(128, 256)).shape == (48, 64)
 
 

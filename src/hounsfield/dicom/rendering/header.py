@@ -20,6 +20,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag
 
+from hounsfield.dicom.source import BytesSource, InflatedSource, UnreadableInstance
 from hounsfield.errors import NotAcceptable
 
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
@@ -59,6 +60,20 @@ def read_header(data: bytes, *, inflated: bool, whole: bool) -> Dataset:
         return dcmread(BytesIO(data), force=True, stop_before_pixels=not whole)
     except (InvalidDicomError, ValueError, KeyError, TypeError, EOFError, OSError, AttributeError, NotImplementedError):
         raise CannotRender("The instance cannot be rendered: its attributes cannot be read.") from None
+
+
+def inflated_dataset(data: bytes, limit: int) -> bytes:
+    """The dataset of a whole deflated file (PS3.5 §A.5), of at most ``limit`` bytes. Raises CannotRender."""
+    # Only the group length says where the stream begins (dicom.part10).
+    if data[128:136] != b"DICM\2\0\0\0":
+        raise CannotRender("The instance cannot be rendered: its attributes cannot be read.")
+    try:
+        source = InflatedSource(BytesSource(data), 144 + int.from_bytes(data[140:144], "little"))
+    except UnreadableInstance:
+        raise CannotRender("The instance cannot be rendered: its attributes cannot be read.") from None
+    if source.size > limit:
+        raise CannotRender("The instance cannot be rendered: it is larger than this server decodes.")
+    return source.read_at(0, source.size)
 
 
 def _is_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:

@@ -12,7 +12,16 @@ from hounsfield.dicom.pixels import PixelFormat, from_pydicom
 from hounsfield.dicom.rendering import report, text_picture, waveform
 from hounsfield.dicom.rendering.encode import animated, encoded
 from hounsfield.dicom.rendering.grey import extremes, modality_of, needs_range
-from hounsfield.dicom.rendering.header import CannotRender, Header, lenient, number, read_header, text, value_of
+from hounsfield.dicom.rendering.header import (
+    CannotRender,
+    Header,
+    inflated_dataset,
+    lenient,
+    number,
+    read_header,
+    text,
+    value_of,
+)
 from hounsfield.dicom.rendering.image import float_samples, frame_image, profile_of, shown
 from hounsfield.dicom.rendering.options import (
     GIF,
@@ -27,7 +36,6 @@ from hounsfield.dicom.rendering.options import (
     WindowFunction,
 )
 from hounsfield.dicom.rendering.viewport import fitted
-from hounsfield.dicom.transcode import to_explicit_little_endian
 from hounsfield.dicom.transfer_syntax import find
 from hounsfield.errors import NotFound
 
@@ -49,11 +57,7 @@ def render(
     cannot be drawn, PixelFailure (406) if its pixels cannot be decoded, NotFound if there is nothing to draw.
     """
     with lenient():
-        header_bytes = source.header
-        syntax = find(source.transfer_syntax)
-        if not source.frames and syntax is not None and syntax.deflated:
-            header_bytes = to_explicit_little_endian(header_bytes, source_uid=syntax.uid)
-        dataset = read_header(header_bytes, inflated=source.inflated, whole=not source.frames)
+        dataset = _dataset(source)
         if source.frames:
             return _image(source, dataset, _chosen(accepted, PICTURES), options, still_alive)
         header = Header(dataset, source.number or 1)
@@ -71,6 +75,13 @@ def render(
         if text(dataset, _DOCUMENT_TYPE).lower() == PDF:
             return _document(dataset, accepted, options)
         raise NotFound("The specified instance has no pixel data, nor anything else that can be rendered.")
+
+
+def _dataset(source: Source) -> Dataset:
+    syntax = find(source.transfer_syntax)
+    if source.frames or syntax is None or not syntax.deflated:
+        return read_header(source.header, inflated=source.inflated, whole=not source.frames)
+    return read_header(inflated_dataset(source.header, source.max_decoded_bytes), inflated=True, whole=True)
 
 
 def _chosen(accepted: Sequence[str], possible: Sequence[str]) -> str:
