@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hounsfield import settings
 from hounsfield.errors import SettingsError
+from hounsfield.setting_values import printed
 from hounsfield.settings import (
     SECRETS,
     TABLE,
@@ -20,7 +21,6 @@ from hounsfield.settings import (
     Settings,
     from_environment,
     load,
-    printed,
     why_without_effect,
 )
 

@@ -8,7 +8,7 @@ later wins: JSON file, the one beside it for the environment (``appsettings.Prod
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from hounsfield.errors import SettingsError
-
-Value = str | bool | int | timedelta | list[str] | None
+from hounsfield.setting_sources import flat, from_directory, from_file, from_variables
+from hounsfield.setting_values import Value, parse, printed
 
 ReadVault = Callable[[str, Callable[[str], bool]], Mapping[str, str]]
 """Gives the settings in the vault at an address, but only those whose key is wanted."""
@@ -179,8 +179,6 @@ LOG_LEVEL = "logging:loglevel:"
 """Below it, besides Default, stand the levels of single categories."""
 LOG_LEVELS = ("trace", "debug", "information", "warning", "error", "critical", "none")
 
-_TIME = re.compile(r"(?:(\d{1,8})\.)?(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?")
-
 
 class Settings:
     """The effective settings, with typed getters."""
@@ -266,8 +264,8 @@ def load(
 ) -> tuple[Settings, list[str]]:
     """Effective settings and warnings about keys nobody knows.
 
-    ``read_vault`` is called where the other sources name a vault. Raises SettingsError for a file that cannot be read or a value that does not fit its type; the message names the
-    key, never the value.
+    ``read_vault`` is called where the other sources name a vault. Raises SettingsError for a file that cannot be read
+    or a value that does not fit its type; the message names the key, never the value.
     """
     raw: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -281,17 +279,17 @@ def load(
         raw.update(given)
         sources.update(dict.fromkeys(given, source))
 
-    variables = _from_variables(os.environ if environment is None else environment)
+    variables = from_variables(os.environ if environment is None else environment, _BY_KEY, _is_ours)
     given = {key.lower(): value for key, value in (overrides or {}).items()}
     if file is not None:
-        take(_from_file(file), FILE)
+        take(from_file(file), FILE)
         second = _environment_file(file, {**variables, **given})
         if second.exists():
-            take(_from_file(second), ENVIRONMENT_FILE)
+            take(from_file(second), ENVIRONMENT_FILE)
     take(variables, ENVIRONMENT)
     places = {**raw, **given}
     if directory := places.get("secrets:directory"):
-        take(_from_directory(Path(directory)), MOUNTED_FILE)
+        take(from_directory(Path(directory), _is_ours), MOUNTED_FILE)
         places = {**raw, **given}
     if read_vault is not None and (vault := places.get("keyvault:endpoint")):
         take({key.lower(): value for key, value in read_vault(str(vault), _is_ours).items()}, KEY_VAULT)
@@ -311,7 +309,7 @@ def _effective(raw: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Sett
             lists.setdefault(parent, {})[int(index)] = str(value)
             origins[parent] = sources[key]
         elif key in _BY_KEY or key.startswith(LOG_LEVEL):
-            values[key] = _level(key, value) if key.startswith(LOG_LEVEL) else _parse(_BY_KEY[key], value)
+            values[key] = _level(key, value) if key.startswith(LOG_LEVEL) else _typed(_BY_KEY[key], value)
             origins[key] = sources[key]
         elif (reason := why_without_effect(key)) is not None:
             idle[key] = reason
@@ -340,44 +338,13 @@ def why_without_effect(key: str) -> str | None:
 def from_environment(text: str) -> Settings:
     """The settings :meth:`Settings.to_environment` printed."""
     # What the other sources gave is in it.
-    values = _flat(msgspec.json.decode(text))
+    values = flat(msgspec.json.decode(text))
     return _effective(values, dict.fromkeys(values, COMMAND_LINE))[0]
-
-
-def printed(value: Value) -> Any:
-    """A value as a settings file has it."""
-    if isinstance(value, timedelta):
-        hours, rest = divmod(value.seconds, 3600)
-        return f"{value.days}.{hours:02}:{rest // 60:02}:{rest % 60:02}.{value.microseconds:06}"
-    return value
-
-
-def _from_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for name, value in variables.items():
-        key = name.replace("__", ":").lower()
-        if key in _BY_KEY or ("__" in name and key.split(":")[0] in SECTIONS):
-            found[key] = value
-    return found
 
 
 def _is_ours(key: str) -> bool:
     """Whether the first part of a key is one of those we know."""
     return key.partition(":")[0].lower() in SECTIONS
-
-
-def _from_directory(directory: Path) -> dict[str, str]:
-    """A setting a file, as Docker and Kubernetes mount secrets; what begins with a dot is theirs."""
-    found = {}
-    try:
-        for file in sorted(directory.iterdir()):
-            key = file.name.replace("__", ":").lower()
-            if not file.name.startswith(".") and _is_ours(key) and file.is_file():
-                found[key] = file.read_text(encoding="utf-8-sig").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not in UTF-8"
-        raise SettingsError(f"Secrets:Directory {directory} cannot be read: {reason}.") from error
-    return found
 
 
 def _environment_file(file: Path, given: Mapping[str, Any]) -> Path:
@@ -388,66 +355,8 @@ def _environment_file(file: Path, given: Mapping[str, Any]) -> Path:
     return file.with_name(f"{file.stem}.{name}{file.suffix}")
 
 
-def _from_file(file: Path) -> dict[str, Any]:
-    try:
-        content = msgspec.json.decode(_plain_json(file.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise SettingsError(f"The settings file {file} cannot be read: {error.strerror}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The settings file {file} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"The settings file {file} must hold one JSON object.")
-    return _flat(content)
-
-
-def _plain_json(text: str) -> str:
-    """JSON without comments (``//`` and ``/* */``) and trailing commas, which .NET settings files may hold."""
-    for extra in (r"//[^\n]*|/\*.*?\*/", r",(?=\s*[}\]])"):
-        pattern = rf'"(?:\\.|[^"\\])*"|{extra}'
-        text = re.sub(pattern, lambda found: found[0] if found[0].startswith('"') else " ", text, flags=re.S)
-    return text
-
-
-def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.lower(): value for key, value in _walk(content, ())}
-
-
-def _walk(content: Any, path: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, dict):
-        for name, value in content.items():
-            yield from _walk(value, (*path, str(name).replace("__", ":")))
-    elif isinstance(content, list):
-        for index, value in enumerate(content):
-            yield from _walk(value, (*path, str(index)))
-    elif content is not None:
-        yield ":".join(path), content
-
-
-def _parse(row: Setting, value: Any) -> Value:
-    text = str(value).strip()
-    if row.type is str:
-        return text
-    if row.type is bool and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if row.type is int and re.fullmatch(r"-?\d{1,18}", text):
-        if row.minimum is not None and int(text) < row.minimum:
-            raise SettingsError(f"The setting {row.key} must be at least {row.minimum}.")
-        return int(text)
-    if row.type is timedelta:
-        found = _TIME.fullmatch(text)
-        if found:
-            days, hours, minutes, seconds, fraction = found.groups(default="0")
-            return timedelta(
-                days=int(days),
-                hours=int(hours),
-                minutes=int(minutes),
-                seconds=int(seconds),
-                microseconds=int(fraction.ljust(7, "0")[:6]),
-            )
-    if row.type is list:
-        return [item.strip() for item in text.split(",") if item.strip()]
-    kind = {bool: "true or false", int: "an integer", timedelta: "a time such as 00:00:05 or 3.00:00:00"}[row.type]
-    raise SettingsError(f"The setting {row.key} must be {kind}.")
+def _typed(row: Setting, value: Any) -> Value:
+    return parse(row.key, row.type, row.minimum, value)
 
 
 def _level(key: str, value: Any) -> str:

@@ -161,28 +161,35 @@ def test_an_object_store_that_turns_read_only(small: Disk, tmp_path: Path) -> No
         assert server.stop() == 0
 
 
-def test_a_data_directory_that_is_read_only_from_the_start(small: Disk) -> None:
+def used(small: Disk) -> tuple[Path, Dataset]:
+    """A data directory on the small disk, of a server that has ended, and the instance in it."""
     data_dir = small.directory / "data"
     ds = factories.dataset()
     with running(data_dir) as server, server.client() as client:
         dicomweb.store(client, ds)
         assert server.stop() == 0
-    small.turn("ro")
-    said = serve_fails("--port", str(free_port()), "--data-dir", str(data_dir))
-    assert "is not writable" in said
-    small.turn("rw")
+    return data_dir, ds
+
+
+def is_well(data_dir: Path, ds: Dataset) -> None:
+    """A server starts there and has the instance."""
     with running(data_dir) as server, server.client() as client:
         assert is_whole(client, ds)
         assert server.stop() == 0
 
 
+def test_a_data_directory_that_is_read_only_from_the_start(small: Disk) -> None:
+    data_dir, ds = used(small)
+    small.turn("ro")
+    said = serve_fails("--port", str(free_port()), "--data-dir", str(data_dir))
+    assert "is not writable" in said
+    small.turn("rw")
+    is_well(data_dir, ds)
+
+
 def test_a_start_on_a_full_disk(small: Disk) -> None:
     """Refused with the reason; with room it starts."""
-    data_dir = small.directory / "data"
-    ds = factories.dataset()
-    with running(data_dir) as server, server.client() as client:
-        dicomweb.store(client, ds)
-        assert server.stop() == 0
+    data_dir, ds = used(small)
     small.fill()
     done = subprocess.run(
         [sys.executable, "-m", "hounsfield", "serve", *QUIET, "--port", str(free_port()), "--data-dir", str(data_dir)],
@@ -194,6 +201,4 @@ def test_a_start_on_a_full_disk(small: Disk) -> None:
     assert FULL_INDEX in done.stderr
     assert "Traceback" not in done.stderr
     small.empty()
-    with running(data_dir) as server, server.client() as client:
-        assert is_whole(client, ds)
-        assert server.stop() == 0
+    is_well(data_dir, ds)

@@ -1,5 +1,6 @@
 """Store when the database or the object store fails underneath (store.md §§5, 6)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,11 +36,23 @@ class FragileStore(LocalStore):
     refused: frozenset[str] = frozenset()
     """SOP Instance UIDs that cannot be written."""
     deletes = True
+    settles = True
+    settled = 0
+    """How many names are on disk for certain."""
 
     async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
         if any(f"/{sop}_" in key for sop in self.refused):
             raise StoreUnavailable("The disk is full.")
-        return await super().place(key, source)
+        settle = await super().place(key, source)
+
+        async def slowly() -> None:
+            await asyncio.sleep(0.05)
+            if not self.settles:
+                raise StoreUnavailable("The disk is broken.")
+            await settle()
+            self.settled += 1
+
+        return slowly
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         if not self.deletes:
@@ -136,6 +149,15 @@ async def test_if_nothing_can_be_written_the_whole_request_fails(fragile: Fragil
         await fragile.store(*datasets)
     assert await fragile.visible() == set()
     assert fragile.stored_files() == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_nobody_is_told_before_the_names_of_the_files_are_on_disk(fragile: Fragile, count: int) -> None:
+    assert [outcome.failure for outcome in await fragile.store(*some(count))] == [None] * count
+    assert fragile.files.settled == count
+    fragile.files.settles = False
+    with pytest.raises(StoreUnavailable, match="disk is broken"):
+        await fragile.store(*some(count))
 
 
 async def test_a_database_that_fails_makes_nothing_visible(fragile: Fragile) -> None:

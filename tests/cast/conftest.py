@@ -19,6 +19,7 @@ from hounsfield.database.migrate import upgrade
 from hounsfield.fhir.embedded import EmbeddedTarget
 from hounsfield.fhir.store import FhirStore
 from hounsfield.fhir.target import FhirTarget
+from tests.cast.faulty_target import FaultyTarget
 from tests.cast.memory_archive import MemoryArchive
 from tests.peers.postgres import PostgresServer
 
@@ -99,3 +100,15 @@ def cast(database: Database) -> Cast:
         return state
 
     return one_pass
+
+
+@pytest.fixture
+def archive() -> MemoryArchive:
+    """An empty one."""
+    return MemoryArchive()
+
+
+@pytest.fixture
+def faulty(target: EmbeddedTarget) -> FaultyTarget:
+    """The embedded FHIR store, which fails when told to."""
+    return FaultyTarget(target)

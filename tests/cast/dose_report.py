@@ -39,3 +39,8 @@ def report(*children: dict[str, Any], kind: str = "113701", **attributes: Any) -
     """Metadata of a whole report."""
     header = ct(**({"SOPClassUID": DOSE_SR, "Modality": "SR"} | attributes))
     return header | node(code(kind, meaning="spelt in some other way"), *children)
+
+
+def dose(*doses: float, **attributes: Any) -> dict[str, Any]:
+    """A report with one event for each dose."""
+    return report(*(event(num("113838", value)) for value in doses), **attributes)

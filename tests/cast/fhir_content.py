@@ -66,3 +66,13 @@ def _plain(value: Any, names: dict[str, str]) -> Any:
     if "reference" in plain:
         plain["reference"] = names[plain["reference"]]
     return plain
+
+
+def instances(study: Resource) -> list[str]:
+    """SOP Instance UIDs of an ImagingStudy."""
+    return [instance["uid"] for series in study.get("series", []) for instance in series["instance"]]
+
+
+async def keys(target: FhirTarget) -> list[str]:
+    """What tells the observations apart."""
+    return [one["identifier"][-1]["value"] for one in await resources(target, "Observation")]

@@ -11,6 +11,9 @@ from hounsfield.cast.feed import Action, FeedEntry, FeedPage, State
 Uids = tuple[str, str, str]
 """Study, series, instance."""
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+A, B, C = ("1.1", "1.1.1", "1.1.1.1"), ("1.1", "1.1.1", "1.1.1.2"), ("1.1", "1.1.2", "1.1.2.1")
+"""Study, series and instance: two of one series, and one of another of the same study."""
+OTHER_STUDY = ("1.2", "1.2.1", "1.2.1.1")
 
 
 def dicom_json(**attributes: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import pytest
 from hounsfield.cast.failure import Faulted
 from hounsfield.cast.feed import FeedPage, FeedUnreadable
 from hounsfield.cast.state import CastState, Progress, Status
-from hounsfield.cast.worker import CastWorker, check_capability
+from hounsfield.cast.synchroniser import LeaseLost
+from hounsfield.cast.worker import LEASE_SECONDS, CastWorker, check_capability
 from hounsfield.database import leases
 from hounsfield.database.connect import open_database
 from hounsfield.database.engine import Database
@@ -25,16 +26,6 @@ from tests.cast.fhir_content import content, resources
 from tests.cast.memory_archive import MemoryArchive, ct
 
 TRANSACTIONS = {"rest": [{"interaction": [{"code": "transaction"}]}]}
-
-
-@pytest.fixture
-def archive() -> MemoryArchive:
-    return MemoryArchive()
-
-
-@pytest.fixture
-def faulty(target: EmbeddedTarget) -> FaultyTarget:
-    return FaultyTarget(target)
 
 
 @asynccontextmanager
@@ -369,6 +360,31 @@ async def test_a_worker_whose_lease_was_taken_stops_writing(
         assert faulty.bundles == []
         await leases.release(database, "cast", "thief")
         await until(synced(state, 1))
+
+
+async def test_a_lease_that_cannot_be_renewed_ends_in_time(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from before it was asked for: with another clock, somebody else may think it over a moment earlier."""
+    clock = asyncio.get_running_loop().time
+    acquire = leases.acquire
+
+    async def slow(*arguments: Any) -> bool:
+        taken = await acquire(*arguments)
+        await asyncio.sleep(0.2)
+        return taken
+
+    monkeypatch.setattr(leases, "acquire", slow)
+    worker = CastWorker(archive, faulty, database, OPTIONS)
+    begun = clock()
+    assert await worker._acquire()
+    worker._guard()
+    with monkeypatch.context() as later:
+        later.setattr(asyncio.get_running_loop(), "time", lambda: begun + LEASE_SECONDS - 0.01)
+        worker._guard()
+        later.setattr(asyncio.get_running_loop(), "time", lambda: begun + LEASE_SECONDS + 0.1)
+        with pytest.raises(LeaseLost):
+            worker._guard()
 
 
 async def test_stopping_does_not_wait_for_an_outage(

@@ -1,8 +1,10 @@
 """Where fuzzing begins: one small input for each way a file, a body or a header can be put together."""
 
+import json
 import zlib
 from collections.abc import Callable
 from struct import pack
+from typing import Any
 
 from tests.dicom.elements import (
     BIG_ENDIAN,
@@ -124,9 +126,45 @@ def _headers() -> list[bytes]:
     ]
 
 
+def _json_datasets() -> list[bytes]:
+    """Attributes of every VR, bulk values of each kind, sequences."""
+    numbers = ("FD", "FL", "SL", "SS", "SV", "UL", "US", "UV", "DS", "IS")
+    texts = ("AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
+    bulk = ("OB", "OD", "OF", "OL", "OV", "OW", "UN")
+    values: list[tuple[str, str, Any]] = [
+        *((vr, "Value", [1, 2]) for vr in numbers),
+        *((vr, "Value", ["1.5", None]) for vr in numbers),
+        *((vr, "Value", ["12"]) for vr in texts),
+        *((vr, "Value", ["Ä", None]) for vr in texts),
+        *((vr, "InlineBinary", "AAAAAAAAAAA=") for vr in bulk),
+        *((vr, "BulkDataURI", "bulkbulk") for vr in (*bulk, *numbers, *texts)),
+        ("AT", "Value", ["0020000D"]),
+        ("PN", "Value", [{"Alphabetic": "A^B", "Ideographic": "C", "Phonetic": "D"}, None]),
+        ("SQ", "Value", [{"00400007": {"vr": "LO", "Value": ["Ä"]}}, {}]),
+    ]
+    whole: dict[str, Any] = {
+        "00080005": {"vr": "CS", "Value": ["ISO_IR 100"]},
+        "00080016": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.7"]},
+        "00080018": {"vr": "UI", "Value": ["1.2.3.3"]},
+        "00083002": {"vr": "UI", "Value": ["1.2.840.10008.1.2.5"]},
+        "00100020": {"vr": "LO", "Value": ["P1"]},
+        "0020000D": {"vr": "UI", "Value": ["1.2.3.1"]},
+        "0020000E": {"vr": "UI", "Value": ["1.2.3.2"]},
+        "00280008": {"vr": "IS", "Value": [2]},
+        "00280010": {"vr": "US", "Value": [1]},
+        "00280011": {"vr": "US", "Value": [4]},
+        "00280100": {"vr": "US", "Value": [8]},
+        "7FE00010": {"vr": "OB", "BulkDataURI": "pix/els"},
+    }
+    native = whole | {"7FE00010": {"vr": "OW", "BulkDataURI": "eightlng"}}
+    single = [{"00091001": {"vr": vr, name: value}} for vr, name, value in values]
+    return [json.dumps(dataset).encode() for dataset in (whole, native, *single)]
+
+
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "reader": _files,
     "transcode": _files,
     "multipart": _bodies,
     "content_type": _headers,
+    "json_dataset": _json_datasets,
 }

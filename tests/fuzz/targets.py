@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,18 +15,31 @@ from hounsfield.archive.index_values import series_values, study_values
 from hounsfield.dicom import encodings, uid
 from hounsfield.dicom.dataset_reader import Dataset
 from hounsfield.dicom.frames import HEADER_SIZE, FrameIndex, entry_range
+from hounsfield.dicom.json_dataset import (
+    Attribute,
+    BadDataset,
+    Bulk,
+    JsonDataset,
+    PixelDescription,
+    Pixels,
+    write_file,
+)
 from hounsfield.dicom.json_model import metadata_json
+from hounsfield.dicom.native_dataset import PIXEL_DATA
 from hounsfield.dicom.part10 import Instance, read_instance
 from hounsfield.dicom.source import ByteSource, BytesSource, FileSource, InflatedSource, UnreadableInstance
 from hounsfield.dicom.transcode import CannotTranscode, can_transcode, to_explicit_little_endian
 from hounsfield.dicom.transfer_syntax import EXPLICIT_VR_LITTLE_ENDIAN
 from hounsfield.dicom.validation import validate_for_store
-from hounsfield.dicom.values import NUMBER_CODES
+from hounsfield.dicom.values import BULK_VRS, NUMBER_CODES
 from hounsfield.index.fragments import pack
 from hounsfield.storage.layout import DEFAULT_PARTITION, file_key
 from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type
 from hounsfield.web.multipart import End, MalformedMultipart, MultipartReader, PartData, PartEnd, PartStart
 
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+
+_decode_dataset = msgspec.json.Decoder(JsonDataset).decode
 _scratch = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process: one is enough for a million inputs)
 
 
@@ -193,10 +206,60 @@ def content_type(data: bytes) -> None:
     assert parse_content_type("; ".join([media_type, *quoted])) == (media_type, parameters)
 
 
+class _Piece(NamedTuple):
+    """A bulk value."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+
+class _Parts:
+    """Every BulkDataURI is the value it refers to; one with slashes is compressed frames."""
+
+    def value(self, tag: int, uri: str) -> Bulk:
+        if not uri:
+            raise BadDataset("refers to nothing", tag)
+        return _Piece(uri.encode("utf-8", "replace"))
+
+    def pixels(self, uri: str, described: PixelDescription) -> Pixels:
+        pieces = [self.value(PIXEL_DATA, part) for part in uri.split("/")]
+        if len(pieces) not in (1, described.frames or 1):
+            raise BadDataset("has another number of parts than frames", PIXEL_DATA)
+        return Pixels(pieces, RLE_LOSSLESS if "/" in uri else None)
+
+
+def json_dataset(data: bytes) -> None:
+    """A dataset of the DICOM JSON model: refused, or a file that is read as what the JSON says."""
+    try:
+        dataset = _decode_dataset(data)
+        chunks = write_file(dataset, _Parts())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return  # no JSON
+    except BadDataset as problem:
+        assert str(problem).endswith(".")
+        return
+    pieces = [chunk.content if isinstance(chunk, _Piece) else chunk for chunk in chunks]
+    file = b"".join(piece for piece in pieces if isinstance(piece, bytes | bytearray))
+    instance = _read(BytesSource(file))
+    assert isinstance(instance, Instance), f"an unreadable file was written: {instance}"
+    _check_stored(instance)
+    _check_frames(instance, file)
+    for name, raw in dataset.items():
+        key = name.upper()
+        if key == "00083002" or key.startswith("0002") or key.endswith("0000"):
+            continue  # not part of the instance, and not looked at
+        vr = msgspec.json.decode(raw, type=Attribute).vr
+        assert vr in BULK_VRS or instance.dataset[key]["vr"] == vr, f"{key} is not what it was"
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "reader": reader,
     "transcode": transcode,
     "multipart": multipart,
     "content_type": content_type,
+    "json_dataset": json_dataset,
 }
 """Every target by its name, which is that of its folder in corpus/ as well."""

@@ -63,6 +63,15 @@ async def test_what_is_added_is_found_at_every_level(database: Database) -> None
     assert not await instances.exists(database, InstancePath(DEFAULT_KEY, others[2].study_uid, first.series_uid))
 
 
+async def test_entries_of_one_request_have_its_order(database: Database) -> None:
+    """Whatever order their rows are locked in."""
+    before = await feed.latest_sequence(database)
+    asked = [path(study) for study in ("2.9", "2.1", "2.5", "2.1")]
+    await add(database, *map(instance, asked))
+    written = await feed.after(database, before, 10, include_metadata=False)
+    assert [entry.sop_uid for entry in written] == [one.sop_uid for one in asked]
+
+
 async def test_everything_about_an_instance_comes_back(database: Database) -> None:
     new = instance(size=2**40)
     (version,) = await add(database, new)

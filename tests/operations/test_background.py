@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -106,6 +107,25 @@ async def test_a_file_that_cannot_be_removed_is_retried_and_then_given_up(
     assert await place.queued() == [(3,)]
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "CRITICAL"]
     assert len(place.on_disk()) == 1
+
+
+async def test_a_file_that_could_not_be_removed_rests_for_the_back_off(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await delete(place.archive, await place.store(1))
+    options = replace(NOW, retry_back_off=timedelta(hours=1))
+
+    async def refuse(keys: object) -> None:
+        raise StoreUnavailable("The object store does not answer.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(place.files, "delete_many", refuse)
+        assert await clean_up(place.archive.database, place.files, options) == 0
+    assert await clean_up(place.archive.database, place.files, options) == 0
+    assert len(place.on_disk()) == 1
+    in_an_hour = time.time_ns() // 1000 + 3_600_000_000
+    assert await deleted_files.due(place.archive.database, in_an_hour - 60_000_000, 2, 1) == []
+    assert len(await deleted_files.due(place.archive.database, in_an_hour, 2, 1)) == 1
 
 
 async def test_a_failure_nobody_foresaw_keeps_no_other_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

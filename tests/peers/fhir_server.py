@@ -1,6 +1,5 @@
 """A FHIR R4 server (Medplum's packages behind medplum/server.mjs), with controls for outages."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.peers.process import NODE_PEERS, accepts, node_program, running
-from tests.server import free_port
+from tests.peers.process import node_server
 
 PROGRAM = Path(__file__).parent / "medplum" / "server.mjs"
 
@@ -69,10 +67,5 @@ class FhirServer:
 @contextmanager
 def fhir_server(directory: Path) -> Iterator[FhirServer]:
     """The server; its resources are in memory."""
-    node_program("@medplum/fhir-router/package.json")
-    port = free_port()
-    node = shutil.which("node")
-    assert node is not None
-    command = [node, str(PROGRAM), str(NODE_PEERS), str(port)]
-    with running(command, directory / "fhir.log", lambda: accepts(port)):
-        yield FhirServer(f"http://127.0.0.1:{port}")
+    with node_server(PROGRAM, "@medplum/fhir-router/package.json", directory / "fhir.log") as root:
+        yield FhirServer(root)

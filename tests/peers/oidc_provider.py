@@ -1,6 +1,5 @@
 """An OpenID Connect provider (npm's oidc-provider behind oidc/server.mjs), with controls for its keys and outages."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.peers.process import NODE_PEERS, accepts, node_program, running
-from tests.server import free_port
+from tests.peers.process import node_server
 
 PROGRAM = Path(__file__).parent / "oidc" / "server.mjs"
 AUDIENCE = "health-api"
@@ -55,10 +53,5 @@ class OidcProvider:
 @contextmanager
 def oidc_provider(directory: Path) -> Iterator[OidcProvider]:
     """The provider, with a key of its own."""
-    node_program("oidc-provider/package.json")
-    port = free_port()
-    node = shutil.which("node")
-    assert node is not None
-    command = [node, str(PROGRAM), str(NODE_PEERS), str(port)]
-    with running(command, directory / "oidc.log", lambda: accepts(port)):
-        yield OidcProvider(f"http://127.0.0.1:{port}")
+    with node_server(PROGRAM, "oidc-provider/package.json", directory / "oidc.log") as root:
+        yield OidcProvider(root)

@@ -12,6 +12,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.server import free_port
+
 START_SECONDS = 60
 STOP_SECONDS = 10
 
@@ -84,3 +86,12 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def node_server(program: Path, package_file: str, log: Path) -> Iterator[str]:
+    """The base URL of a server of ours in JavaScript that needs an installed package; skips without it."""
+    node = node_program(package_file)[0]
+    port = free_port()
+    with running([node, str(program), str(NODE_PEERS), str(port)], log, lambda: accepts(port)):
+        yield f"http://127.0.0.1:{port}"

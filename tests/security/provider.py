@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from tests.answering import Answer, answering
 
 AUDIENCE = "health-api"
 
@@ -40,6 +42,9 @@ class FakeProvider:
         self.discovery: Any = None
         self.status = 200
         self.requests: list[str] = []
+        self.answers = threading.Event()
+        """Clear it to let every request hang."""
+        self.answers.set()
 
     def token(
         self,
@@ -60,38 +65,22 @@ class FakeProvider:
         headers = {**({} if key_id is None else {"kid": key_id}), **(header or {})}
         return jwt.encode(content, key, algorithm=algorithm, headers=headers)
 
-    def answer(self, path: str) -> bytes:
-        """The body of a GET."""
+    def answer(self, path: str, headers: Message) -> Answer:
+        """What a GET is answered."""
         self.requests.append(path)
+        self.answers.wait()
         content = self.keys
         if path == "/.well-known/openid-configuration":
             content = self.discovery or {"issuer": self.authority, "jwks_uri": f"{self.authority}/keys"}
-        return content if isinstance(content, bytes) else json.dumps(content).encode()
+        return self.status, {}, content if isinstance(content, bytes) else json.dumps(content).encode()
 
 
 @contextmanager
 def fake_provider() -> Iterator[FakeProvider]:
     """A provider on a free port of this machine."""
     provider = FakeProvider()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = provider.answer(self.path)
-            self.send_response(provider.status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    provider.authority = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield provider
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(provider.answer) as provider.authority:
+        try:
+            yield provider
+        finally:
+            provider.answers.set()

@@ -4,9 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +14,7 @@ import pytest
 
 from hounsfield.errors import SettingsError
 from hounsfield.security import key_vault
+from tests.answering import Answer, answering
 
 TOKEN = "token-of-the-identity"
 RESOURCE = "https://vault.azure.net"
@@ -33,7 +33,12 @@ class FakeAzure:
         self.read: list[str] = []
         self.asked_for: list[str] = []
 
-    def answer(self, path: str, headers: Any) -> tuple[int, dict[str, str], Any]:
+    def answer(self, path: str, headers: Message) -> Answer:
+        """What a GET is answered."""
+        status, added, content = self._answer(path, headers)
+        return status, added, json.dumps(content).encode()
+
+    def _answer(self, path: str, headers: Message) -> tuple[int, dict[str, str], Any]:
         parts = urlsplit(path)
         query = parse_qs(parts.query)
         if parts.path == "/identity":
@@ -63,30 +68,8 @@ class FakeAzure:
 @pytest.fixture
 def azure() -> Iterator[FakeAzure]:
     fake = FakeAzure()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, content = fake.answer(self.path, self.headers)
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with answering(fake.answer) as fake.url:
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Identity:

@@ -1,11 +1,13 @@
 """Which tokens are good (server.md §9)."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from hounsfield.errors import SettingsError
 from hounsfield.security import keys, tokens
-from hounsfield.security.claims import InvalidToken
+from hounsfield.security.claims import Claims, InvalidToken
 from hounsfield.security.keys import Provider
 from hounsfield.security.tokens import TokenVerifier
 from tests.security.provider import (
@@ -242,6 +244,28 @@ async def test_no_character_of_a_token_can_be_changed(
     assert content(changed) == content(token)
 
 
+async def test_a_token_that_is_remembered_ends_when_it_expires(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, now = verifier(provider), int(time.time())
+    token = provider.token(exp=now + 60)
+    checks = []
+    check = found._verify
+
+    async def counted(token: str) -> Claims:
+        checks.append(token)
+        return await check(token)
+
+    monkeypatch.setattr(found, "_verify", counted)
+    for later in (0, 60 + tokens.CLOCK_SKEW_SECONDS - 1):
+        monkeypatch.setattr(tokens, "time", SimpleNamespace(time=lambda later=later: now + later))
+        await found.verify(token)
+    assert len(checks) == 1
+    monkeypatch.setattr(tokens, "time", SimpleNamespace(time=lambda: now + 60 + tokens.CLOCK_SKEW_SECONDS))
+    await found.verify(token)
+    assert len(checks) == 2
+
+
 # --- keys: discovery, rotation, outages ---
 
 
@@ -266,17 +290,103 @@ async def test_a_new_key_is_found_when_a_token_names_it(provider: FakeProvider, 
         await found.verify(provider.token())
 
 
+@pytest.fixture
+def due(monkeypatch: pytest.MonkeyPatch, impatient: Callable[[], None]) -> Callable[[], None]:
+    """Call it to let the life of the fetched keys be over."""
+
+    def over() -> None:
+        impatient()
+        monkeypatch.setattr(keys, "LIFETIME_SECONDS", 0.0)
+
+    return over
+
+
+async def until_refused(found: TokenVerifier, token: str) -> None:
+    deadline = time.monotonic() + 10
+    with pytest.raises(InvalidToken):
+        while time.monotonic() < deadline:
+            await found.verify(token)
+            await asyncio.sleep(0.01)
+    await found.provider.close()
+
+
 async def test_a_withdrawn_key_ends_with_the_life_of_the_fetched_ones(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, impatient: Callable[[], None]
+    provider: FakeProvider, due: Callable[[], None]
 ) -> None:
     found, token = verifier(provider), provider.token()
     await found.verify(token)
     provider.keys = {"keys": []}
     assert await found.verify(token)
-    impatient()
-    monkeypatch.setattr(keys, "LIFETIME_SECONDS", 0.0)
+    due()
+    await until_refused(found, token)
+
+
+async def test_after_a_long_rest_a_withdrawn_key_is_not_good_even_once(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, due: Callable[[], None]
+) -> None:
+    found, token = verifier(provider), provider.token()
+    await found.verify(token)
+    provider.keys = {"keys": []}
+    due()
+    monkeypatch.setattr(keys, "OVERDUE_SECONDS", 0.0)
+    answers = await asyncio.gather(*(found.verify(token) for _ in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [InvalidToken] * 3
+
+
+async def test_a_provider_that_hangs_holds_up_no_good_token(
+    provider: FakeProvider, due: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    found, token = verifier(provider), provider.token()
+    await found.verify(token)
+    due()
+    provider.answers.clear()
+    provider.keys = {"keys": [public_jwk(OTHER_RSA_KEY, "two")]}
+    async with asyncio.timeout(2):
+        for number in range(5):
+            assert await found.verify(token)
+            assert await found.verify(provider.token(jti=f"new {number}"))
+            await asyncio.sleep(0.02)
+    # One renewal at a time; it ends when the provider is back, and its keys count.
+    assert provider.requests.count("/.well-known/openid-configuration") == 2
+    provider.answers.set()
+    await until_refused(found, token)
+    assert await found.verify(provider.token(OTHER_RSA_KEY, key_id="two"))
+    await found.provider.close()
+    assert caplog.records == []
+
+
+async def test_an_unknown_key_waits_for_a_provider_that_hangs_once_in_the_pause(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pause begins when the failure ends: it can take longer than the pause."""
+    found, token = verifier(provider), provider.token()
+    await found.verify(token)
+    monkeypatch.setattr(keys, "TIMEOUT_SECONDS", 0.6)
+    monkeypatch.setattr(keys, "PAUSE_SECONDS", 0.0)
+    provider.answers.clear()
+    waiting = asyncio.create_task(found.verify(provider.token(key_id="two")))
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(keys, "PAUSE_SECONDS", 0.5)
     with pytest.raises(InvalidToken):
-        await found.verify(token)
+        await waiting
+    with pytest.raises(InvalidToken):
+        await found.verify(provider.token(key_id="three"))
+    assert await found.verify(token)
+    assert len(provider.requests) == 3
+    assert len(caplog.records) == 1
+
+
+async def test_a_server_that_stops_waits_for_no_renewal(provider: FakeProvider, due: Callable[[], None]) -> None:
+    found = verifier(provider)
+    await found.verify(provider.token())
+    due()
+    provider.answers.clear()
+    await found.verify(provider.token())
+    while len(provider.requests) < 3:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(2):
+        await found.provider.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_unknown_keys_cause_one_fetch_in_the_pause(provider: FakeProvider) -> None:
@@ -289,14 +399,20 @@ async def test_unknown_keys_cause_one_fetch_in_the_pause(provider: FakeProvider)
 
 
 async def test_while_the_provider_is_away_known_keys_count(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, impatient: Callable[[], None]
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, due: Callable[[], None]
 ) -> None:
     found = verifier(provider)
     await found.verify(provider.token())
     provider.status = 503
-    impatient()
-    monkeypatch.setattr(keys, "LIFETIME_SECONDS", 0.0)
+    due()
     assert await found.verify(provider.token(jti="another"))
+    await found.provider.close()
+    monkeypatch.setattr(keys, "OVERDUE_SECONDS", 0.0)
+    assert await found.verify(provider.token(jti="waits for the failure"))
+    provider.answers.clear()
+    async with asyncio.timeout(2):
+        assert await found.verify(provider.token(jti="does not wait for the next one"))
+    await found.provider.close()
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,19 @@ async def test_an_upload_in_a_file_is_moved_not_copied(files: LocalStore, spool:
     assert everything_below(tmp_path / "spool") == []
 
 
+async def test_a_moved_upload_is_synced_before_it_gets_its_name_and_after(
+    files: LocalStore, spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await received(spool, b"x" * 5000)
+    recorder = Recorder(monkeypatch, tmp_path / "files")
+    settle = await files.place("study/object", upload)
+    moved = [("mkdir", "study"), ("fdatasync", "temporary"), ("rename", "object"), ("fsync", "object")]
+    assert recorder.calls == moved
+    await settle()
+    assert recorder.calls == [*moved, ("fsync", "study"), ("fsync", "root")]
+    upload.discard()
+
+
 async def test_an_upload_on_another_file_system_is_copied(
     files: LocalStore, spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,7 +81,8 @@ def build(options: ProcessOptions) -> Application:
     )
     routes += cast_routes(archive.database, latest, enabled=options.cast)
     checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
-    closing = [archive.codecs.close, archive.files.close, archive.database.close]
+    admission = access(options, settings)
+    closing = [admission.close, archive.codecs.close, archive.files.close, archive.database.close]
     if options.cast:
         checks["DicomCast"] = cast_check(archive.database, latest, enabled=True)
         if settings.text("Fhir:Endpoint"):
@@ -106,7 +107,7 @@ def build(options: ProcessOptions) -> Application:
             ),
             cors=cors_policy(settings),
             allowed_hosts=allowed_hosts(settings),
-            access=access(options, settings),
+            access=admission,
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
             routes=routes,
             closing=closing,

@@ -11,7 +11,8 @@ from hounsfield import settings as settings_table
 from hounsfield.cli.setting_arguments import Given
 from hounsfield.cli.settings_sources import load_settings
 from hounsfield.cli.terminal import print_table
-from hounsfield.settings import SECRETS, Settings, printed
+from hounsfield.setting_values import printed
+from hounsfield.settings import SECRETS, Settings
 
 HIDDEN = "***"
 

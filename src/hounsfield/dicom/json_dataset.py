@@ -249,6 +249,8 @@ class _Writer:
         pixels = self.references.pixels(uri, described)
         if pixels.transfer_syntax is None:
             return _bulk_element(tag, vr, pixels.pieces)
+        if vr not in BULK_VRS:
+            raise BadValue(f"is compressed, which VR {vr} does not allow")
         self.transfer_syntax = pixels.transfer_syntax
         return _encapsulated(pixels.pieces)
 

@@ -22,8 +22,10 @@ logger = logging.getLogger(__name__)
 
 LIFETIME_SECONDS = 300.0
 """Keys are fetched anew after this time, so that one the provider has withdrawn ends."""
+OVERDUE_SECONDS = 2 * LIFETIME_SECONDS
+"""Keys this old, because nobody has asked for so long, count only after a fetch, or a failed one."""
 PAUSE_SECONDS = 10.0
-"""At most one fetch in this time, however many tokens name unknown keys."""
+"""After a fetch there is no other for this time, however many tokens name unknown keys."""
 TIMEOUT_SECONDS = 5.0
 MAX_DOCUMENT_BYTES = 1024 * 1024
 """A discovery document has about 2 KB, a key 2 KB."""
@@ -65,6 +67,8 @@ class Provider:
         self._keys: Sequence[SigningKey] = ()
         self._fetched = float("-inf")
         self._tried = float("-inf")
+        self._failing = False
+        self._renewal: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self.generation = 0
         """Rises when issuer or keys change: what was verified before may no longer be true."""
@@ -75,9 +79,23 @@ class Provider:
         return self._issuer
 
     async def refresh(self) -> None:
-        """Fetch the keys if they are due."""
-        if time.monotonic() - self._fetched >= LIFETIME_SECONDS:
+        """Fetch the keys if they are due.
+
+        Known ones are renewed in the background, so that a provider that hangs holds up nobody.
+        """
+        age = time.monotonic() - self._fetched
+        if age < LIFETIME_SECONDS:
+            return
+        if age >= OVERDUE_SECONDS and (not self._failing or not self._issuer):
             await self._fetch()
+        elif self._renewal is None and self._may_ask():
+            self._renewal = asyncio.create_task(self._renew())
+
+    async def close(self) -> None:
+        """End a renewal that is under way."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
 
     async def keys(self, key_id: str | None, algorithm: str) -> Sequence[SigningKey]:
         """Keys that may have signed a token with this ``kid`` and ``alg``.
@@ -93,18 +111,33 @@ class Provider:
     def _matching(self, key_id: str | None, algorithm: str) -> list[SigningKey]:
         return [key for key in self._keys if algorithm in key.algorithms and key_id in (None, key.key_id)]
 
+    def _may_ask(self) -> bool:
+        return time.monotonic() - self._tried >= PAUSE_SECONDS
+
+    async def _renew(self) -> None:
+        try:
+            await self._fetch()
+        except Exception:
+            logger.exception("Unexpected error while the keys of the identity provider were renewed.")
+        finally:
+            self._renewal = None
+
     async def _fetch(self) -> None:
         asked = time.monotonic()
         async with self._lock:
             # Those who waited for the one fetch have its result.
-            if self._fetched >= asked or time.monotonic() - self._tried < PAUSE_SECONDS:
+            if self._fetched >= asked or not self._may_ask():
                 return
-            self._tried = time.monotonic()
             try:
                 issuer, keys = await _discover(self.authority, self._trust)
             except KeysUnavailable as error:
+                self._failing = True
                 logger.warning("The keys of the identity provider could not be fetched: %s", error)
                 return
+            finally:
+                # A failure can take longer than the pause, which begins at its end.
+                self._tried = time.monotonic()
+            self._failing = False
             self._fetched = time.monotonic()
             if issuer != self._issuer or not _same(keys, self._keys):
                 self._issuer, self._keys = issuer, keys

@@ -90,6 +90,11 @@ class Access:
         scope["hounsfield.caller"] = caller
         return caller
 
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        if self._tokens is not None:
+            await self._tokens.provider.close()
+
     async def _authenticate(self, request: Request, tokens: "TokenVerifier") -> Caller:
         scheme, _, token = request.headers.get("authorization", "").strip().partition(" ")
         if scheme.lower() != "bearer":

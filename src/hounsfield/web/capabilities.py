@@ -19,7 +19,8 @@ from hounsfield.errors import NotAcceptable
 from hounsfield.security.roles import DataAction
 from hounsfield.web.api_route import ApiRoute, Handler
 from hounsfield.web.negotiation import ANY, parse_accept
-from hounsfield.web.openapi.paths import PARAMETERS, PARTITION_PARAMETERS, partitioned_paths, versioned_paths
+from hounsfield.web.openapi.components import PARAMETERS, PARTITION_PARAMETERS
+from hounsfield.web.openapi.paths import partitioned_paths, versioned_paths
 from hounsfield.web.versions import api_version, service_root
 
 WADL = "application/vnd.sun.wadl+xml"

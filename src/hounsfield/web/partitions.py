@@ -50,7 +50,10 @@ class Partitions:
                 raise BadRequest("PartitionName value is missing in the route segment.")
             return DEFAULT
         self.require_valid(name)
-        found = self._known(name) or await partitions.find(self._database, name)
+        found = self._known(name)
+        if found is not None:
+            return found
+        found = await partitions.find(self._database, name)
         if found is None:
             if not create:
                 raise BadRequest("Specified PartitionName does not exist.")
@@ -60,7 +63,10 @@ class Partitions:
 
     def _known(self, name: str) -> Partition | None:
         partition, until = self._cache.get(name, (None, 0.0))
-        return partition if time.monotonic() < until else None
+        if partition is None or time.monotonic() >= until:
+            return None
+        self._cache.move_to_end(name)
+        return partition
 
     def _keep(self, partition: Partition) -> None:
         self._cache[partition.name] = (partition, time.monotonic() + self._cache_seconds)

@@ -11,19 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hounsfield.web.openapi.paths import (
-    ANNOUNCED,
-    HEADERS,
-    PARAMETERS,
-    PARTITION_PARAMETERS,
-    PARTITION_TAGS,
-    TAGS,
-    partitioned_paths,
-    unversioned_paths,
-    versioned_paths,
-)
+from hounsfield.web.openapi.components import ANNOUNCED, HEADERS, PARAMETERS, PARTITION_PARAMETERS
+from hounsfield.web.openapi.paths import PARTITION_TAGS, TAGS, partitioned_paths, versioned_paths
 from hounsfield.web.openapi.schemas import PARTITION_SCHEMAS, SCHEMAS, Json
 from hounsfield.web.openapi.tokens import SCHEME, with_tokens
+from hounsfield.web.openapi.unversioned import unversioned_paths
 from hounsfield.web.openapi.yaml import to_yaml
 
 __all__ = ["VERSIONS", "document", "openapi_route", "to_yaml"]

@@ -1,0 +1,58 @@
+"""The operations of the OpenAPI documents that stand outside the versions."""
+
+from typing import Any
+
+from hounsfield.web.openapi import schemas
+from hounsfield.web.openapi.components import JSON, TEXT, UNAVAILABLE, json_content, problem, query, response
+from hounsfield.web.openapi.schemas import CAST_TABLES, Json, ref
+
+
+def unversioned_paths() -> Json:
+    """Path items outside the versions."""
+    report = json_content(JSON, ref("HealthReport"), schemas.HEALTH)
+    table = query("table", "Which errors.", type="string", enum=CAST_TABLES) | {"required": True}
+
+    def get(tag: str, operation_id: str, summary: str, responses: Json, **more: Any) -> Json:
+        return {"get": {"tags": [tag], "operationId": operation_id, "summary": summary, **more, "responses": responses}}
+
+    return {
+        "/health/check": get(
+            "Health",
+            "CheckHealth",
+            "Whether the server can work",
+            {"200": response("Healthy or degraded.", report), "503": response("Unhealthy.", report)},
+        ),
+        "/statistics": get(
+            "Health",
+            "GetStatistics",
+            "How much the archive holds",
+            {"200": response("The figures.", json_content(JSON, ref("Statistics"), schemas.STATISTICS)), **UNAVAILABLE},
+        ),
+        "/metrics": get(
+            "Health",
+            "GetMetrics",
+            "Figures for Prometheus",
+            {"200": response("The figures.", {"text/plain": TEXT}), **UNAVAILABLE},
+        ),
+        "/cast/status": get(
+            "Cast",
+            "GetCastStatus",
+            "How far the FHIR server has been brought",
+            {"200": response("The state.", json_content(JSON, ref("CastStatus"), schemas.CAST_STATUS)), **UNAVAILABLE},
+        ),
+        "/cast/errors": get(
+            "Cast",
+            "ListCastErrors",
+            "Entries that could not be written to FHIR",
+            {
+                "200": response("One page.", json_content(JSON, ref("CastErrors"), schemas.CAST_ERRORS)),
+                "400": problem("The table is missing or unknown, or the limit or token is invalid."),
+                **UNAVAILABLE,
+            },
+            parameters=[
+                table,
+                query("limit", "Largest number of errors.", type="integer", minimum=1, maximum=1000, default=100),
+                query("continuationToken", "From the page before.", type="string"),
+            ],
+        ),
+    }
