@@ -10,7 +10,7 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit
 
 from tests import factories
 from tests.acceptance import dicomweb
-from tests.acceptance.test_rendered import GIF, JPEG, PNG, STEPS, cine, pixels, steps
+from tests.acceptance.test_rendered import CHROME_PAGE, GIF, JPEG, PNG, STEPS, cine, pixels, steps
 from tests.dicom.rendering.sources import grey
 from tests.dicom.rendering.test_documents import FULL, document
 
@@ -153,6 +153,22 @@ def test_the_first_type_that_the_instance_has(client: httpx.Client) -> None:
 @pytest.mark.parametrize("wish", ["video/mpeg", "application/pdf", "text/html", "jpeg", "application/octet-stream"])
 def test_types_that_it_has_not(client: httpx.Client, image: Dataset, wish: str) -> None:
     assert fetch(client, image, contentType=wish).status_code == 406
+
+
+def test_an_accept_header_counts_where_nothing_else_is_wished(client: httpx.Client, image: Dataset) -> None:
+    for accept, status, expected in (
+        (PNG, 200, PNG),
+        (DICOM, 200, DICOM),
+        (CHROME_PAGE, 200, JPEG),
+        ("text/html", 406, "text/plain"),
+        ("video/mp4", 406, "text/plain"),
+    ):
+        client.headers["accept"] = accept
+        response = fetch(client, image)
+        chosen = fetch(client, image, contentType=PNG)
+        client.headers["accept"] = "*/*"
+        assert (response.status_code, response.headers["content-type"].partition(";")[0]) == (status, expected)
+        assert chosen.headers["content-type"] == PNG
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from hounsfield.web.versions import service_root
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
-_FRAME = _INSTANCE + "/frames/{frames}"
+_FRAME = _INSTANCE + "/frames/{frame}"
 
 THUMBNAIL_SIDE = 128
 """Pixels of the longer side of a thumbnail, unless a viewport is given."""
@@ -123,7 +123,7 @@ async def _thumbnail(archive: Archive, request: Request) -> ASGIApp:
 
 def _asked(request: Request, default_quality: int) -> tuple[InstancePath, int | None, Options]:
     """Path, frame number and options of a request, checked in the order of retrieve.md §2. Raises BadRequest."""
-    frame = request.path_params.get("frames")
+    frame = request.path_params.get("frame")
     number = None if frame is None else _frame_number(frame)
     given = parameter(request, "quality")
     percent = default_quality if given is None else integer("quality", given)

@@ -118,16 +118,18 @@ def _refuse(given: set[str]) -> None:
 
 
 def _media_types(request: Request, frame: int | None) -> list[str]:
-    """What ``contentType`` asks for, best first; nothing if it leaves that open. Raises NotAcceptable."""
+    """What is asked for, best first; nothing if that is left open. Raises NotAcceptable.
+
+    ``contentType`` says it, else an Accept header that does not allow everything (browsers' headers do).
+    """
     text = parameter(request, "contentType")
-    if not text:
-        return [] if frame is None else [ANY]
-    kinds = [entry.media_type for entry in parse_accept([text]) if not entry.multipart]
-    if ANY in kinds[:1]:
+    wished = parse_accept([text] if text else request.headers.getlist("accept"))
+    kinds = [entry.media_type for entry in wished if not entry.multipart]
+    if ANY in (kinds[:1] if text else kinds):
         return [] if frame is None else [ANY]
     known = [kind for kind in kinds if kind in (DICOM, ANY) or kind in _RENDERED]
     if not known:
-        raise NotAcceptable("The specified contentType is not supported.")
+        raise NotAcceptable("The specified contentType or Accept header is not supported.")
     return known
 
 
