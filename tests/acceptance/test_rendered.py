@@ -18,6 +18,7 @@ from tests.acceptance.dicomweb import VERSIONS, instance_path, parts, series_pat
 from tests.acceptance.test_lifecycle import running
 from tests.dicom.rendering.sources import RAMP, Pixels, colour, grey
 from tests.dicom.rendering.test_documents import FULL, document
+from tests.dicom.samples import LARGE_SET, WITHOUT_LARGE, pydicom_read
 
 pytestmark = pytest.mark.acceptance
 
@@ -489,3 +490,52 @@ def test_drawing_happens_elsewhere(client: httpx.Client, server: Any) -> None:
 def test_urls_with_escapes(client: httpx.Client) -> None:
     path = stored(client, steps())
     assert (shown(get(client, f"{path}/rendered?viewport={quote('20,10,5,7,20,10')}", PNG)) == STEPS[7:17, 5:25]).all()
+
+
+# --- real files ---
+
+UNIFORM = {
+    "objects/GH1261.dcm",
+    "objects/legacy-converted-ct.dcm",
+    "objects/highdicom/seg_image_sm_dots_tiled_full.dcm",
+    "objects/highdicom/sm_image_grayscale.dcm",
+    "objects/highdicom/sm_image_grayscale_reversed.dcm",
+    "objects/highdicom/sm_image_numbers.dcm",
+}
+"""Files whose first frame has one value throughout."""
+WITHOUT_PICTURE = ("rtplan", "rtstruct", "presentation-state", "rwvm", "sm_annotations")
+DOCUMENTS = ("encapsulated-pdf",)
+REAL = [
+    sample
+    for number, sample in enumerate(LARGE_SET)
+    # Slices of a series are alike.
+    if (sample.name.startswith(("syntaxes/", "objects/")) or (sample.name.startswith("series/") and number % 10 == 0))
+    and sample.outcomes[2] in ("stored", "stored-with-warning")
+]
+
+
+@pytest.mark.skipif(not REAL, reason=WITHOUT_LARGE)
+def test_every_real_file_is_drawn_in_its_size_or_refused_as_it_should(client: httpx.Client) -> None:
+    drawn = 0
+    for sample in REAL:
+        ds = pydicom_read(sample.path, force=True)
+        response = dicomweb.post(client, [sample.path.read_bytes()])
+        if response.status_code == 409:
+            # The same image is there in several syntaxes, and other tests store some, too.
+            client.delete(instance_path(ds))
+            response = dicomweb.post(client, [sample.path.read_bytes()])
+        url = dicomweb.value(dicomweb.referenced(response)[0], "00081190")
+        picture = get(client, f"{url}/rendered", PNG)
+        if any(name in sample.name for name in WITHOUT_PICTURE):
+            assert picture.status_code == 404, sample.name
+        elif any(name in sample.name for name in DOCUMENTS):
+            assert picture.status_code == 406, sample.name
+        else:
+            values = shown(picture)
+            if sample.frames and "Rows" in ds and "sr" not in sample.name:
+                assert values.shape[:2] == (ds.Rows, ds.Columns), sample.name
+            assert bool(values.std() > 0) is (sample.name not in UNIFORM), sample.name
+            small = get(client, f"{url}/thumbnail")
+            assert max(shown(small, JPEG).shape[:2]) == 128, sample.name
+            drawn += 1
+    assert drawn > 130

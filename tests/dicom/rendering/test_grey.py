@@ -193,6 +193,11 @@ def test_single_bits_are_black_and_white_even_where_all_are_alike() -> None:
     assert (drawn(ds, 2) == bits[1] * 255).all()
 
 
+def test_fractions_of_a_segmentation_are_shares_of_the_largest_possible() -> None:
+    samples = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    assert (drawn(grey(samples, MaximumFractionalValue=200)) == np.rint(samples / 200 * 255)).all()
+
+
 def test_an_even_picture_is_drawn() -> None:
     assert (drawn(grey(np.full((8, 8), 7, "<u2"))) == 128).all()
 

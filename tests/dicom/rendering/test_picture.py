@@ -274,6 +274,18 @@ def test_the_range_of_an_animation_is_that_of_all_frames() -> None:
     assert frames[1].max() == 255
 
 
+def test_an_animation_is_bounded_by_skipping_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hounsfield.dicom.rendering.render._ANIMATED_PIXELS", 2 * 48 * 64)
+    ds = grey(FRAMES, FrameTime="40", **SHOWN)
+    frames, duration = gif(ds, [1, 2, 3, 4, 5])
+    assert (np.stack(frames) == FRAMES[::3]).all()
+    assert duration == 120
+    with Image.open(
+        io.BytesIO(render(source_of(ds, [1, 2, 3]), [GIF], Options(viewport=Viewport(640, 480))).body)
+    ) as image:
+        assert getattr(image, "n_frames", 1) == 1
+
+
 def test_a_frame_larger_than_the_limit_is_refused() -> None:
     with pytest.raises(CannotRender, match="larger"):
         render(source_of(steps(), limit=48 * 64 - 1), [PNG], Options())

@@ -16,6 +16,7 @@ Samples = npt.NDArray[Any]
 Grey = npt.NDArray[np.uint8]
 
 _PIXEL_VALUE_TRANSFORMATION, _FRAME_VOI_LUT = 0x00289145, 0x00289132
+_MAXIMUM_FRACTIONAL_VALUE = 0x0062000E
 _MODALITY_LUT, _VOI_LUT = 0x00283000, 0x00283010
 _FUNCTIONS = {
     "LINEAR": WindowFunction.LINEAR,
@@ -119,6 +120,7 @@ def needs_range(header: Header) -> bool:
     """Whether what is shown of an image depends on its samples: it says nothing of a window or range."""
     voi = header.macro(_FRAME_VOI_LUT)
     known = stored_window(voi) is not None or first_item(voi, _VOI_LUT) is not None or header.integer(0x00280101) == 1
+    known = known or header.integer(_MAXIMUM_FRACTIONAL_VALUE) > 0
     return not known and header.number(0x00280106) is None and header.text(0x00280004) != "PALETTE COLOR"
 
 
@@ -126,6 +128,8 @@ def _range(samples: Samples, header: Header, modality: Transform) -> tuple[float
     """Smallest and largest value to be shown of an image without window (retrieve.md §8)."""
     if header.integer(0x00280101) == 1:
         return 0.0, 1.0
+    if header.integer(_MAXIMUM_FRACTIONAL_VALUE) > 0:
+        return 0.0, float(header.integer(_MAXIMUM_FRACTIONAL_VALUE))
     smallest, largest = header.number(0x00280106), header.number(0x00280107)
     if smallest is None or largest is None or smallest >= largest:
         smallest, largest = extremes(samples, header)

@@ -20,6 +20,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag
 
+from hounsfield.dicom.rendering.frame_groups import FrameGroups
 from hounsfield.dicom.source import BytesSource, InflatedSource, UnreadableInstance
 from hounsfield.errors import NotAcceptable
 
@@ -81,14 +82,17 @@ def _is_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 
 class Header:
-    """Attributes of one frame of an image."""
+    """Attributes of one frame of an image. ``groups`` are the functional groups that are not in the dataset."""
 
-    def __init__(self, dataset: Dataset, frame: int = 1) -> None:
+    def __init__(self, dataset: Dataset, frame: int = 1, groups: FrameGroups | None = None) -> None:
         self.dataset = dataset
         self.frame = frame
+        self._frame_groups = groups
         self._groups = [group for group in (self._frame_group(), first_item(dataset, _SHARED)) if group is not None]
 
     def _frame_group(self) -> Dataset | None:
+        if self._frame_groups is not None:
+            return self._frame_groups.of(self.frame)
         items = sequence(self.dataset, _PER_FRAME)
         return items[self.frame - 1] if 0 < self.frame <= len(items) else None
 

@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from hounsfield.dicom.codecs import decode, stored_values
+from hounsfield.dicom.codecs import DecodedFrame, decode, stored_values
 from hounsfield.dicom.pixels import PixelFormat, from_pydicom
 from hounsfield.dicom.rendering import report, text_picture, waveform
 from hounsfield.dicom.rendering.encode import animated, encoded
+from hounsfield.dicom.rendering.frame_groups import split
 from hounsfield.dicom.rendering.grey import extremes, modality_of, needs_range
 from hounsfield.dicom.rendering.header import (
     CannotRender,
@@ -26,6 +27,7 @@ from hounsfield.dicom.rendering.image import float_samples, frame_image, profile
 from hounsfield.dicom.rendering.options import (
     GIF,
     HTML,
+    MAX_VIEWPORT,
     PDF,
     PICTURES,
     TEXT,
@@ -44,8 +46,8 @@ _SOP_CLASS = 0x00080016
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _DEFAULT_MILLISECONDS = 100
 """Of a frame of an animation whose speed is not given."""
-_ANIMATED_SAMPLES = 256 * 1024 * 1024
-"""Rows × columns × frames of one animation; longer ones skip frames. A minute of work."""
+_ANIMATED_PIXELS = 256 * 1024 * 1024
+"""Of all frames of one animation, before or after scaling; larger ones skip frames. A minute of work."""
 
 
 def render(
@@ -57,9 +59,9 @@ def render(
     cannot be drawn, PixelFailure (406) if its pixels cannot be decoded, NotFound if there is nothing to draw.
     """
     with lenient():
-        dataset = _dataset(source)
         if source.frames:
-            return _image(source, dataset, _chosen(accepted, PICTURES), options, still_alive)
+            return _image(_Frames(source), _chosen(accepted, PICTURES), options, still_alive)
+        dataset = _dataset(source)
         header = Header(dataset, source.number or 1)
         samples = float_samples(header)
         if samples is not None:
@@ -78,9 +80,10 @@ def render(
 
 
 def _dataset(source: Source) -> Dataset:
+    """The dataset of a whole file."""
     syntax = find(source.transfer_syntax)
-    if source.frames or syntax is None or not syntax.deflated:
-        return read_header(source.header, inflated=source.inflated, whole=not source.frames)
+    if syntax is None or not syntax.deflated:
+        return read_header(source.header, inflated=False, whole=True)
     return read_header(inflated_dataset(source.header, source.max_decoded_bytes), inflated=True, whole=True)
 
 
@@ -126,49 +129,64 @@ def _document(dataset: Dataset, accepted: Sequence[str], options: Options) -> Pi
     return Picture(form, document if length is None else document[: int(length)])
 
 
-def _image(source: Source, dataset: Dataset, form: str, options: Options, still_alive: Callable[[], None]) -> Picture:
-    pixels = from_pydicom(dataset)
-    if pixels.decoded_bytes > source.max_decoded_bytes:
-        raise CannotRender("The instance cannot be rendered: a frame of it is larger than this server decodes.")
-    if form == GIF and len(source.frames) > 1:
-        return _animation(source, dataset, pixels, options, still_alive)
-    number_of_frame, data = source.frames[0]
-    header = Header(dataset, number_of_frame)
-    image = frame_image(decode(data, source.transfer_syntax, pixels), pixels, header, options)
-    return Picture(form, encoded(image, form, options.quality, profile_of(image, header, options)))
+class _Frames:
+    """The frames of an image with what describes them."""
+
+    def __init__(self, source: Source) -> None:
+        header, self._groups = split(source.header)
+        self.dataset = read_header(header, inflated=source.inflated, whole=False)
+        self.form: PixelFormat = from_pydicom(self.dataset)
+        self.frames = source.frames
+        self._transfer_syntax = source.transfer_syntax
+        if self.form.decoded_bytes > source.max_decoded_bytes:
+            raise CannotRender("The instance cannot be rendered: a frame of it is larger than this server decodes.")
+
+    def header(self, frame: int) -> Header:
+        return Header(self.dataset, frame, self._groups)
+
+    def decoded(self, data: bytes | bytearray) -> DecodedFrame:
+        return decode(data, self._transfer_syntax, self.form)
+
+    def image(self, frame: int, data: bytes | bytearray, options: Options) -> Image.Image:
+        return frame_image(self.decoded(data), self.form, self.header(frame), options)
+
+    def common_window(self) -> Window | None:
+        """The range of all frames of grey images that come without a window: else their brightness would jump."""
+        ends: list[float] = []
+        for frame, data in self.frames:
+            header = self.header(frame)
+            if self.form.samples > 1 or not needs_range(header):
+                return None
+            samples = stored_values(self.decoded(data).samples, self.form)
+            ends += modality_of(header, samples)(np.array(extremes(samples, header))).tolist()
+        low, high = min(ends), max(ends)
+        return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT) if high > low else None
 
 
-def _animation(
-    source: Source, dataset: Dataset, pixels: PixelFormat, options: Options, still_alive: Callable[[], None]
-) -> Picture:
-    step = -(-len(source.frames) * pixels.rows * pixels.columns // _ANIMATED_SAMPLES)
-    frames = source.frames[::step]
+def _image(frames: _Frames, form: str, options: Options, still_alive: Callable[[], None]) -> Picture:
+    if form == GIF and len(frames.frames) > 1:
+        return _animation(frames, options, still_alive)
+    frame, data = frames.frames[0]
+    image = frames.image(frame, data, options)
+    profile = profile_of(image, frames.header(frame), options)
+    return Picture(form, encoded(image, form, options.quality, profile))
+
+
+def _animation(frames: _Frames, options: Options, still_alive: Callable[[], None]) -> Picture:
+    pixels = frames.form.rows * frames.form.columns
+    if options.viewport is not None:
+        pixels = max(pixels, (options.viewport.width or MAX_VIEWPORT) * (options.viewport.height or MAX_VIEWPORT))
+    frames.frames = frames.frames[:: max(-(-len(frames.frames) * pixels // _ANIMATED_PIXELS), 1)]
     if options.window is None:
-        options = replace(options, window=_common_window(frames, source.transfer_syntax, dataset, pixels))
+        options = replace(options, window=frames.common_window())
 
     def images() -> Iterator[Image.Image]:
-        for number_of_frame, data in frames:
-            frame = decode(data, source.transfer_syntax, pixels)
+        for frame, data in frames.frames:
             still_alive()
-            yield frame_image(frame, pixels, Header(dataset, number_of_frame), options)
+            yield frames.image(frame, data, options)
 
-    skipped = frames[1][0] - frames[0][0] if len(frames) > 1 else 1
-    return Picture(GIF, animated(images(), frame_milliseconds(dataset) * skipped))
-
-
-def _common_window(
-    frames: Sequence[tuple[int, bytes | bytearray]], transfer_syntax: str, dataset: Dataset, pixels: PixelFormat
-) -> Window | None:
-    """The range of all frames of grey images that come without a window: else their brightness would jump."""
-    ends: list[float] = []
-    for number_of_frame, data in frames:
-        header = Header(dataset, number_of_frame)
-        if pixels.samples > 1 or not needs_range(header):
-            return None
-        samples = stored_values(decode(data, transfer_syntax, pixels).samples, pixels)
-        ends += modality_of(header, samples)(np.array(extremes(samples, header))).tolist()
-    low, high = min(ends), max(ends)
-    return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT) if high > low else None
+    skipped = frames.frames[1][0] - frames.frames[0][0] if len(frames.frames) > 1 else 1
+    return Picture(GIF, animated(images(), frame_milliseconds(frames.dataset) * skipped))
 
 
 def frame_milliseconds(dataset: Dataset) -> int:
