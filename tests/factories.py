@@ -67,12 +67,14 @@ def instance(transfer_syntax: str = ExplicitVRLittleEndian, **attributes: Any) -
     return part10(dataset(**attributes), transfer_syntax)
 
 
-def encapsulated(frames: Sequence[bytes], *, offset_table: bool = True, **attributes: Any) -> bytes:
+def encapsulated(
+    frames: Sequence[bytes], *, offset_table: bool = True, syntax: str = JPEGBaseline8Bit, **attributes: Any
+) -> bytes:
     """An instance whose frames are ``frames``, one fragment each, marked as JPEG baseline."""
     ds = dataset(NumberOfFrames=len(frames), BitsAllocated=8, BitsStored=8, HighBit=7, **attributes)
     ds.PixelData = encapsulate(list(frames), has_bot=offset_table)
     ds["PixelData"].is_undefined_length = True
-    return part10(ds, JPEGBaseline8Bit)
+    return part10(ds, syntax)
 
 
 def multipart(

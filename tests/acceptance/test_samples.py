@@ -164,10 +164,12 @@ def test_frames_are_those_pydicom_finds(client: httpx.Client, sample: Sample) ->
             return
         assert [part.body for part in dicomweb.parts(answer)] == [expected[number - 1] for number in numbers]
         assert client.get(f"{url}/frames/{len(expected) + 1}", headers={"accept": dicomweb.FRAMES}).status_code == 404
-        # Native frames come as Explicit VR Little Endian too, and what calls itself that comes as it is.
+        # Every frame comes as Explicit VR Little Endian too, and what calls itself that comes as it is.
         compressed = ds["PixelData"].is_undefined_length and sample.transfer_syntax != EXPLICIT
         explicit = client.get(f"{url}/frames/1", headers={"accept": "application/octet-stream"})
-        assert explicit.status_code == (406 if compressed else 200)
+        # What is broken on purpose may be so in its pixels.
+        broken = compressed and sample.file.startswith("broken/")
+        assert explicit.status_code in ((200, 406) if broken else (200,)), explicit.text
     finally:
         assert client.delete(url).status_code == 204
 

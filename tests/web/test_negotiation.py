@@ -61,6 +61,17 @@ def test_instance(accept: str, expected: Form) -> None:
         ("application/octet-stream", Form("application/octet-stream", False, LE)),
         ("application/octet-stream; transfer-syntax=*", Form("application/octet-stream", False, "*")),
         ('multipart/related; type="image/jp2"', Form("image/jp2", True, J2K)),
+        # Refused by the reference; served where frames are stored so (retrieve.md [H] 5, 7).
+        ('multipart/related; type="image/jp2"; transfer-syntax=*', Form("image/jp2", True, "*")),
+        ('multipart/related; type="image/jpeg"', Form("image/jpeg", True, "*")),
+        (
+            'multipart/related; type="image/jls"; transfer-syntax=1.2.840.10008.1.2.4.81',
+            Form("image/jls", True, "1.2.840.10008.1.2.4.81"),
+        ),
+        (
+            'multipart/related; type="image/dicom-rle"; transfer-syntax=1.2.840.10008.1.2.5',
+            Form("image/dicom-rle", True, "1.2.840.10008.1.2.5"),
+        ),
         ("*/*", Form("application/octet-stream", True, "*")),
         ('multipart/related; type="*/*"', Form("application/octet-stream", True, "*")),
     ],
@@ -73,10 +84,10 @@ def test_frames(accept: str, expected: Form) -> None:
     "accept",
     [
         "image/jp2",
-        'multipart/related; type="image/jp2"; transfer-syntax=*',
         f'multipart/related; type="application/octet-stream"; transfer-syntax={J2K}',
         "image/jpeg",
         "image/jls",
+        'multipart/related; type="image/jls"; transfer-syntax=1.2.840.10008.1.2.4.90',
     ],
 )
 def test_frames_refuse(accept: str) -> None:

@@ -1,15 +1,19 @@
 """Retrieve files and frames (retrieve.md §§4–6). All is streamed: memory does not depend on what is asked for."""
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import not_found
-from hounsfield.dicom.transcode import CannotTranscode, can_transcode, to_explicit_little_endian
-from hounsfield.errors import InternalError
+from hounsfield.archive.transcoding import Transcoded, needs_pixels, refusal, transcoded
+from hounsfield.dicom.transcode import CannotTranscode
+from hounsfield.errors import HounsfieldError, InternalError
 from hounsfield.index import instances
 from hounsfield.index.instances import InstancePath, StoredInstance
+from hounsfield.index.pixel_formats import Pixels, pixel_formats
 from hounsfield.storage.object_store import Buffer
 
 ORIGINAL = "*"
@@ -18,10 +22,8 @@ READ_AHEAD_BYTES = 2 * 1024 * 1024
 """Small files are read together up to this many bytes while the previous ones are being sent."""
 AT_HAND_BYTES = 1024 * 1024
 """Files and frames up to this size are copied from the page cache at once, without a thread."""
-MAX_TRANSCODES = 2
-"""Transcodings of one process at a time: each holds a whole file in memory."""
 
-_transcodes = asyncio.Semaphore(MAX_TRANSCODES)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +43,33 @@ async def find(archive: Archive, path: InstancePath) -> list[StoredInstance]:
     return found
 
 
-def plan(archive: Archive, found: Sequence[StoredInstance], targets: Sequence[str]) -> tuple[int, list[File]]:
+async def plan(archive: Archive, found: Sequence[StoredInstance], targets: Sequence[str]) -> tuple[int, list[File]]:
     """The first of ``targets`` every instance can be sent in (its position), and the files to send.
 
-    Raises CannotTranscode (406) naming a pair of syntaxes that cannot be converted, for the client's first choice.
+    The index tells without a look at the files. Raises CannotTranscode (406) naming a pair of syntaxes that cannot be
+    converted, for the client's first choice.
     """
-    refusal: CannotTranscode | None = None
+    first: CannotTranscode | None = None
+    known: dict[int, Pixels] = {}
     for position, target in enumerate(targets):
-        try:
-            return position, [_file(archive, instance, target) for instance in found]
-        except CannotTranscode as error:
-            refusal = refusal or error
-    assert refusal is not None
-    raise refusal
+        others = [] if target == ORIGINAL else [item for item in found if item.transfer_syntax != target]
+        unknown = [
+            item.version for item in others if item.version not in known and needs_pixels(item.transfer_syntax, target)
+        ]
+        known |= await pixel_formats(archive.database, unknown)
+        limit = archive.max_transcoded_bytes
+        refusals = (refusal(item, target, known.get(item.version), limit) for item in others)
+        refused = next((reason for reason in refusals if reason is not None), None)
+        if refused is None:
+            return position, [_file(instance, target) for instance in found]
+        first = first or refused
+    assert first is not None
+    raise first
 
 
-def _file(archive: Archive, instance: StoredInstance, target: str) -> File:
+def _file(instance: StoredInstance, target: str) -> File:
     if target in (ORIGINAL, instance.transfer_syntax):
         return File(instance, instance.transfer_syntax, instance.file_size)
-    if not can_transcode(instance.transfer_syntax, target) or instance.file_size > archive.max_transcoded_bytes:
-        raise CannotTranscode(instance.transfer_syntax, target)
     return File(instance, target, None)
 
 
@@ -85,10 +94,14 @@ async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tup
     """Each file with its bytes; the iterator of one must be used up before the next is asked for."""
     groups = _groups(files)
     ahead: asyncio.Task[Sequence[Buffer]] | None = None
+    conversions = _Conversions(archive, files)
     try:
         for number, group in enumerate(groups):
+            if group[0].size is None:
+                yield group[0], await conversions.next()
+                continue
             if not _is_small(group[0]):
-                yield group[0], _chunks(archive, group[0])
+                yield group[0], archive.files.get(group[0].instance.file_key)
                 continue
             reading = ahead or asyncio.create_task(_read(archive, group))
             ahead = None
@@ -101,6 +114,43 @@ async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tup
     finally:
         if ahead is not None:
             ahead.cancel()
+        conversions.cancel()
+
+
+async def converted(archive: Archive, file: File) -> Transcoded:
+    """A file that is not sent as stored. Raises CannotTranscode or another NotAcceptable."""
+    return await transcoded(archive, file.instance, file.transfer_syntax)
+
+
+class _Conversions:
+    """Transcodes files of an answer in their order, as many ahead of what is sent as there are codec processes."""
+
+    def __init__(self, archive: Archive, files: Sequence[File]) -> None:
+        self._archive = archive
+        self._files = (file for file in files if file.size is None)
+        self._ahead: deque[asyncio.Task[Transcoded]] = deque()
+        self._several = len(files) > 1
+
+    async def next(self) -> AsyncIterator[Buffer]:
+        """The bytes of the next one."""
+        while len(self._ahead) <= self._archive.codecs.limits.processes:
+            file = next(self._files, None)
+            if file is None:
+                break
+            self._ahead.append(asyncio.create_task(converted(self._archive, file)))
+        try:
+            made = await self._ahead.popleft()
+        except HounsfieldError as error:
+            if self._several:  # it may be too late for a status: the connection breaks, and only the log says why
+                logger.error("An answer of several instances fails: %s", error.message)
+            raise
+        return made.chunks()
+
+    def cancel(self) -> None:
+        """Nobody wants the rest."""
+        for task in self._ahead:
+            task.cancel()
+            task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
 
 def _is_small(file: File) -> bool:
@@ -136,13 +186,3 @@ async def _read(archive: Archive, group: Sequence[File]) -> Sequence[Buffer]:
 
 async def _one(body: Buffer) -> AsyncIterator[Buffer]:
     yield body
-
-
-async def _chunks(archive: Archive, file: File) -> AsyncIterator[Buffer]:
-    if file.size is not None:
-        async for chunk in archive.files.get(file.instance.file_key):
-            yield chunk
-        return
-    async with _transcodes:
-        (stored,) = await archive.files.get_many([file.instance.file_key])
-        yield await asyncio.to_thread(to_explicit_little_endian, stored, source_uid=file.instance.transfer_syntax)

@@ -56,8 +56,8 @@ def build(options: ProcessOptions) -> Application:
     settings = options.effective
     configure_logging(settings)
     data_dir = Path(options.data_dir)
-    archive = processes.open_archive(settings, data_dir)
     spool = Spool(processes.spool_directory(settings, data_dir))
+    archive = processes.open_archive(settings, data_dir, spool)
     checks: dict[str, Check] = {
         "IndexDatabase": answers(archive.database.check, "The index database answers."),
         "ObjectStore": answers(archive.files.check, "The object store can be written, read and deleted from."),

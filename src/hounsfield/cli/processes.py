@@ -17,6 +17,7 @@ from hounsfield.operations.cleanup import CleanupOptions
 from hounsfield.operations.worker import BackgroundWorker
 from hounsfield.settings import Settings
 from hounsfield.storage.object_store import ObjectStore
+from hounsfield.storage.spool import Spool
 from hounsfield.storage.urls import open_store
 
 _PR_SET_PDEATHSIG = 1
@@ -70,13 +71,14 @@ def spool_directory(settings: Settings, data_dir: Path) -> Path:
     return Path(temporary) / "hounsfield-spool" if temporary else data_dir / "spool"
 
 
-def open_archive(settings: Settings, data_dir: Path) -> Archive:
-    """Index and object store of this process."""
+def open_archive(settings: Settings, data_dir: Path, spool: Spool | None = None) -> Archive:
+    """Index and object store of this process; ``spool`` if it answers requests."""
     return Archive(
         database=open_database(database_url(settings, data_dir)),
         files=open_object_store(settings, data_dir),
         delete_delay=delete_delay(settings),
         max_transcoded_bytes=settings.number("DicomServer:Services:Retrieve:MaxDicomFileSize"),
+        spool=spool,
         full_validation=settings.flag("DicomServer:Features:EnableFullDicomItemValidation"),
     )
 

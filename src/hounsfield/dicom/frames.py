@@ -91,7 +91,9 @@ class FrameIndex:
         last = min(last + -last % self.word, self.length)
         return self.offset + first, last - first
 
-    def frame(self, number: int, data: bytes | bytearray, *, little_endian: bool = False) -> bytes | bytearray:
+    def frame(
+        self, number: int, data: bytes | bytearray | memoryview, *, little_endian: bool = False
+    ) -> bytes | bytearray | memoryview:
         """The frame's bytes from the bytes of its span: item headers removed, fragments joined, bits realigned.
 
         With ``little_endian`` the samples of a big-endian source are swapped; without, they stay as stored.
@@ -219,13 +221,13 @@ def _little(values: "array[int]") -> "array[int]":
     return values
 
 
-def _swapped(data: bytes | bytearray, word: int) -> bytes:
+def _swapped(data: bytes | bytearray | memoryview, word: int) -> bytes:
     words = array(_WORDS[word], bytes(data) + b"\0" * (-len(data) % word))
     words.byteswap()
     return words.tobytes()
 
 
-def _joined(data: bytes | bytearray) -> bytes | bytearray:
+def _joined(data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
     parts, pos = [], 0
     while pos + 8 <= len(data):
         group, element, length = _ITEM(data, pos)

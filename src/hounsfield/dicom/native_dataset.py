@@ -1,23 +1,26 @@
-"""An uncompressed dataset taken apart and written again as Explicit VR Little Endian (PS3.5 §7, Annex A).
+"""A dataset taken apart and written again in another of the native encodings (PS3.5 §7, Annex A).
 
 Values are copied or byte-swapped, never parsed. The VR of an implicit element comes from the dictionaries of pydicom
 (private ones by their creator), the choice between two VRs from the attributes PS3.5 and PS3.3 name for it. Where the
-VR found does not fit the bytes, the element becomes UN, which may hold anything (PS3.5 §6.2.2).
+VR found does not fit the bytes, the element becomes UN, which may hold anything (PS3.5 §6.2.2). Where the encoding
+stays the same, whole elements are copied. Encapsulated pixel data is found, but not written: transcode.py does that.
 """
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hounsfield.dicom.encodings import LONG_HEADER
+from hounsfield.dicom.fragments import PixelData
 
 UNDEFINED = 0xFFFFFFFF
+_SWAPPED_BYTES = 1 << 20  # a multiple of every word
 PIXEL_DATA = 0x7FE00010
 
 _ITEM = 0xFFFEE000
 _ITEM_END = 0xFFFEE00D
-_SEQUENCE_END = 0xFFFEE0DD
+SEQUENCE_END = 0xFFFEE0DD
 _PIXEL_REPRESENTATION = 0x00280103
 _LUT_DESCRIPTOR = 0x00283002
 
@@ -44,19 +47,39 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a sequence."""
+    """One item of a sequence, and how it is written: not always as the dataset around it (PS3.5 §6.2.2 Note 4)."""
 
-    elements: "list[Element]"
+    elements: "Sequence[AnyElement]"
     undefined_length: bool
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One element: its VR as written (None if implicit) and its bytes, or its items where the length is undefined."""
+    """One element: its VR as written (None if implicit) and its bytes, or its items where the length is undefined.
+
+    ``start`` is where the value begins in the dataset. ``raw`` is all of the element as it was found; an element that
+    was changed has none. Encapsulated pixel data have positions in the dataset for a value.
+    """
 
     tag: int
     vr: str | None
-    value: "memoryview | list[Item]"
+    value: "memoryview | list[Item] | PixelData"
+    start: int = 0
+    raw: memoryview | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewElement:
+    """An element that was not in the dataset, or is changed: its value is in little endian order."""
+
+    tag: int
+    vr: str
+    value: bytes
+
+
+AnyElement = Element | NewElement
+EXPLICIT_LITTLE = Encoding(implicit=False, little_endian=True)
 
 
 def looks_explicit(dataset: memoryview) -> bool:
@@ -67,20 +90,32 @@ def looks_explicit(dataset: memoryview) -> bool:
 
 def read_elements(dataset: memoryview, encoding: Encoding) -> list[Element]:
     """The elements of a dataset in file order, without what the reader of uploads passes over between and behind them
-    (dataset_reader.py). Raises ``DatasetError``, also for encapsulated pixel data."""
+    (dataset_reader.py). Raises ``DatasetError``."""
     return _Reader(dataset, encoding).elements(0, len(dataset), top=True)[0]
 
 
-def write_explicit_little_endian(elements: list[Element], encoding: Encoding) -> list[bytes | memoryview]:
-    """The chunks of the same dataset as Explicit VR Little Endian. Raises ``DatasetError``."""
-    return _Writer(encoding).dataset(elements, None)
+def read_items(dataset: memoryview, element: Element, encoding: Encoding) -> list[Item]:
+    """The items of a sequence of stated length. Raises ``DatasetError``."""
+    assert isinstance(element.value, memoryview)
+    end = element.start + len(element.value)
+    return _Reader(dataset, encoding).items(element.start, end, delimited=False)[0]
+
+
+def integer(value: object, encoding: Encoding, default: int = 0) -> int:
+    """The first 16-bit number of a value, or ``default`` if it is none or too short."""
+    if not isinstance(value, memoryview) or len(value) < 2:
+        return default
+    return int.from_bytes(value[:2], "little" if encoding.little_endian else "big")
 
 
 def encoded(tag: int, vr: str, value: bytes | memoryview) -> tuple[bytes, bytes | memoryview, bytes]:
     """One element as Explicit VR Little Endian has it: header, value, padding to even length (PS3.5 §6.2)."""
     odd = len(value) % 2
-    padding = b"\0" if vr == "UI" or vr in LONG_HEADER - {"UC", "UR", "UT"} else b" "
-    return header(tag, vr, len(value) + odd), value, padding * odd
+    return header(tag, vr, len(value) + odd), value, _padding(vr) * odd
+
+
+def _padding(vr: str) -> bytes:
+    return b"\0" if vr == "UI" or vr in LONG_HEADER - {"UC", "UR", "UT"} else b" "
 
 
 def _swapped(value: bytes | memoryview, width: int) -> bytes:
@@ -93,7 +128,7 @@ def _swapped(value: bytes | memoryview, width: int) -> bytes:
     return words.tobytes()
 
 
-_Siblings = dict[int, memoryview | list[Item]]
+_Siblings = dict[int, object]
 """The other elements of the same dataset or item."""
 
 
@@ -115,6 +150,7 @@ class _Reader:
         """
         found: list[Element] = []
         while pos < end and not (top and self._padding(pos)):
+            begin = pos
             tag, vr, length, pos = self._element_header(pos, end)
             if tag >> 16 == _ITEM >> 16:
                 if top and length == 0 and tag != _ITEM:
@@ -123,12 +159,13 @@ class _Reader:
                     raise DatasetError("an item or delimiter stands where an element should be")
                 return found, pos
             if length == UNDEFINED:
-                items, pos = self._undefined_length(tag, vr, pos, end)
-                found.append(Element(tag, vr, items))
+                start = pos
+                value, pos = self._undefined_length(tag, vr, pos, end)
+                found.append(Element(tag, vr, value, start, self._data[begin:pos]))
                 continue
             if length > end - pos:
                 raise DatasetError(f"({tag >> 16:04x},{tag & 0xFFFF:04x}) is longer than what holds it")
-            found.append(Element(tag, vr, self._data[pos : pos + length]))
+            found.append(Element(tag, vr, self._data[pos : pos + length], pos, self._data[begin : pos + length]))
             pos += length
         return found, pos
 
@@ -137,7 +174,7 @@ class _Reader:
         found: list[Item] = []
         while pos < end:
             tag, length, pos = self._item_header(pos, end)
-            if tag == _SEQUENCE_END and delimited:
+            if tag == SEQUENCE_END and delimited:
                 return found, pos
             if tag != _ITEM:
                 raise DatasetError("a sequence holds something that is no item")
@@ -148,7 +185,7 @@ class _Reader:
             elements, pos = self.elements(pos, item_end)
             if not undefined and pos != item_end:
                 raise DatasetError("an item of a stated length has a delimiter inside")
-            found.append(Item(elements, undefined))
+            found.append(Item(elements, undefined, self._encoding))
         if delimited:
             raise DatasetError("a sequence of undefined length has no end")
         return found, pos
@@ -186,63 +223,107 @@ class _Reader:
         group, number, length = self._tag_and_length.unpack_from(self._data, pos)
         return group << 16 | number, length, pos + 8
 
-    def _undefined_length(self, tag: int, vr: str | None, pos: int, end: int) -> tuple[list[Item], int]:
-        # UN of undefined length is a sequence (PS3.5 §6.2.2); so is whatever else of that kind a native dataset holds
+    def _undefined_length(self, tag: int, vr: str | None, pos: int, end: int) -> tuple[list[Item] | PixelData, int]:
         if tag == PIXEL_DATA or vr not in (None, "SQ", "UN"):
-            raise DatasetError(f"({tag >> 16:04x},{tag & 0xFFFF:04x}) is encapsulated")
+            return self._fragments(tag, vr or "OB", pos, end)
+        # UN of undefined length is a sequence, and in implicit VR (PS3.5 §6.2.2); some write it explicitly
+        if vr == "UN" and bytes(self._data[pos : pos + 4]) == b"\xfe\xff\x00\xe0":
+            inner = Encoding(not looks_explicit(self._data[pos + 8 : pos + 16]), little_endian=True)
+            return _Reader(self._data, inner).items(pos, end, delimited=True)
         return self.items(pos, end, delimited=True)
 
+    def _fragments(self, tag: int, vr: str, pos: int, end: int) -> tuple[PixelData, int]:
+        start, starts, lengths = pos, array("Q"), array("Q")
+        while True:
+            item, length, after = self._item_header(pos, end)
+            if item == SEQUENCE_END:
+                break
+            if item != _ITEM or length > end - after:
+                raise DatasetError(f"the fragments of ({tag >> 16:04x},{tag & 0xFFFF:04x}) are broken")
+            starts.append(pos)
+            lengths.append(length)
+            pos = after + length
+        table = bytes(self._data[start + 8 : start + 8 + lengths[0]]) if lengths else b""
+        return PixelData(vr, start, pos - start, starts[1:], lengths[1:], table), after
 
-class _Writer:
+
+class Writer:
     """Settles every VR and the byte order, and writes. One dataset or item after another; knows the enclosing ones only
     by their Pixel Representation."""
 
-    def __init__(self, encoding: Encoding) -> None:
-        self._encoding = encoding
+    def __init__(self, source: Encoding, target: Encoding) -> None:
+        self._source = source
+        self._target = target
 
-    def dataset(self, elements: list[Element], signed: bool | None) -> list[bytes | memoryview]:
-        """The chunks of a dataset or item; ``signed``: Pixel Representation of the nearest enclosing one, if any."""
-        siblings = {element.tag: element.value for element in elements}
-        signed = (
-            bool(self._integer(siblings, _PIXEL_REPRESENTATION, 0)) if _PIXEL_REPRESENTATION in siblings else signed
-        )
-        chunks: list[bytes | memoryview] = []
+    def dataset(
+        self, elements: Sequence[AnyElement], within: Sequence[AnyElement] | None = None, signed: bool | None = None
+    ) -> Iterator[bytes | memoryview]:
+        """The chunks of a dataset or item, or of those ``elements`` of one that is ``within``.
+
+        ``signed``: Pixel Representation of the nearest enclosing dataset, if any. Raises ``DatasetError``.
+        """
+        siblings: _Siblings = {
+            element.tag: element.value for element in within or elements if isinstance(element, Element)
+        }
+        if _PIXEL_REPRESENTATION in siblings:
+            signed = bool(self._integer(siblings, _PIXEL_REPRESENTATION, 0))
         for element in elements:
-            if element.tag & 0xFFFF:  # not a group length
-                chunks += self._element(element, siblings, signed)
-        return chunks
+            if isinstance(element, NewElement):
+                yield from self._encoded(element.tag, element.vr, element.value, little_endian=True)
+            elif element.tag & 0xFFFF:  # not a group length
+                yield from self._element(element, siblings, signed)
 
     def _element(self, element: Element, siblings: _Siblings, signed: bool | None) -> Iterator[bytes | memoryview]:
         tag, value = element.tag, element.value
+        if element.raw is not None and self._source == self._target == EXPLICIT_LITTLE:
+            yield element.raw
+            return
+        if isinstance(value, PixelData):
+            raise DatasetError(f"({tag >> 16:04x},{tag & 0xFFFF:04x}) is encapsulated")
         if isinstance(value, list):
-            yield header(tag, "SQ", UNDEFINED)
+            yield header(tag, "SQ", UNDEFINED, self._target)
             yield from self._items(value, signed)
-            yield marker(_SEQUENCE_END, 0)
+            yield marker(SEQUENCE_END, 0, self._target)
             return
         vr = element.vr
-        if vr is None or (vr == "UN" and not self._encoding.little_endian):
+        if vr is None or (vr == "UN" and not (self._source.little_endian and self._target.little_endian)):
             vr = self._guessed_vr(tag, value, siblings, signed)
             if vr == "SQ" and element.vr == "UN":
                 vr = "UN"  # whatever order its items are in, it is not known (PS3.5 §6.2.2)
         if vr == "SQ":
-            items, _ = _Reader(value, self._encoding).items(0, len(value), delimited=False)
+            items, _ = _Reader(value, self._source).items(0, len(value), delimited=False)
             chunks = list(self._items(items, signed))
-            yield header(tag, "SQ", sum(map(len, chunks)))
+            yield header(tag, "SQ", sum(map(len, chunks)), self._target)
             yield from chunks
             return
-        width = _WIDTH.get(vr, 1)
+        width = None
         if vr == "OW" and tag in _BITS_ALLOCATED:
             # samples of 32 and 64 bits are words of that size in what writers of big endian files made
             width = {32: 4, 64: 8}.get(self._integer(siblings, _BITS_ALLOCATED[tag], 16), 2)
-        yield from encoded(tag, vr, value if self._encoding.little_endian or width == 1 else _swapped(value, width))
+        yield from self._encoded(tag, vr, value, little_endian=self._source.little_endian, width=width)
+
+    def _encoded(
+        self, tag: int, vr: str, value: bytes | memoryview, *, little_endian: bool, width: int | None = None
+    ) -> Iterator[bytes | memoryview]:
+        """One element with its value, in pieces where it is swapped: pixel data may be large."""
+        width = _WIDTH.get(vr, 1) if width is None else width
+        odd = len(value) % 2
+        yield header(tag, vr, len(value) + odd, self._target)
+        if little_endian == self._target.little_endian or width == 1:
+            yield value
+        else:
+            for at in range(0, len(value), _SWAPPED_BYTES):
+                yield _swapped(value[at : at + _SWAPPED_BYTES], width)
+        yield _padding(vr) * odd
 
     def _items(self, items: list[Item], signed: bool | None) -> Iterator[bytes | memoryview]:
         for item in items:
-            chunks = self.dataset(item.elements, signed)
-            yield marker(_ITEM, UNDEFINED if item.undefined_length else sum(map(len, chunks)))
+            writer = self if item.encoding == self._source else Writer(item.encoding, self._target)
+            chunks = list(writer.dataset(item.elements, signed=signed))
+            yield marker(_ITEM, UNDEFINED if item.undefined_length else sum(map(len, chunks)), self._target)
             yield from chunks
             if item.undefined_length:
-                yield marker(_ITEM_END, 0)
+                yield marker(_ITEM_END, 0, self._target)
 
     def _guessed_vr(self, tag: int, value: memoryview, siblings: _Siblings, signed: bool | None) -> str:
         """The VR the dictionary and the neighbours give an implicit or UN element; UN if the bytes contradict it."""
@@ -254,18 +335,14 @@ class _Writer:
         elif vr == "OB or OW":  # PS3.5 §A.1
             vr = "OW"
         if vr == "SQ":
-            item = b"\xfe\xff\x00\xe0" if self._encoding.little_endian else b"\xff\xfe\xe0\x00"
+            item = b"\xfe\xff\x00\xe0" if self._source.little_endian else b"\xff\xfe\xe0\x00"
             fits = bytes(value[:4]) in (b"", item)
         else:
             fits = vr in LONG_HEADER or (vr in _SHORT and len(value) <= 0xFFFE)
         return vr if fits and len(value) % _WIDTH.get(vr, 1) == 0 else "UN"
 
     def _integer(self, siblings: _Siblings, tag: int, default: int) -> int:
-        """The first 16-bit number of an attribute, or ``default`` if it is absent or too short."""
-        value = siblings.get(tag)
-        if not isinstance(value, memoryview) or len(value) < 2:
-            return default
-        return int.from_bytes(value[:2], "little" if self._encoding.little_endian else "big")
+        return integer(siblings.get(tag), self._source, default)
 
 
 def _dictionary_vr(tag: int, siblings: _Siblings) -> str:
@@ -285,13 +362,16 @@ def _dictionary_vr(tag: int, siblings: _Siblings) -> str:
     return "UN"
 
 
-def header(tag: int, vr: str, length: int) -> bytes:
-    """The header of an element in Explicit VR (PS3.5 §7.1.2)."""
+def header(tag: int, vr: str, length: int, encoding: Encoding = EXPLICIT_LITTLE) -> bytes:
+    """The header of an element (PS3.5 §7.1)."""
+    if encoding.implicit:
+        return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, length)
+    order = "<" if encoding.little_endian else ">"
     if vr in LONG_HEADER:
-        return struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, length)
-    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), length)
+        return struct.pack(order + "HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, length)
+    return struct.pack(order + "HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), length)
 
 
-def marker(tag: int, length: int) -> bytes:
+def marker(tag: int, length: int, encoding: Encoding = EXPLICIT_LITTLE) -> bytes:
     """The header of an item or a delimiter (PS3.5 §7.5)."""
-    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, length)
+    return struct.pack(("<" if encoding.little_endian else ">") + "HHI", tag >> 16, tag & 0xFFFF, length)

@@ -62,6 +62,10 @@ class PixelFormat:
         """The same samples, colour by pixel, under another photometric interpretation."""
         return replace(self, photometric=photometric, planar=0)
 
+    def of_precision(self, bits: int) -> "PixelFormat":
+        """The same samples with so many Bits Stored, as a compressed stream has (PS3.5 §8.2)."""
+        return replace(self, bits_stored=bits, high_bit=bits - 1)
+
 
 def from_json(dataset: Mapping[str, Any]) -> PixelFormat:
     """The format that a dataset in the DICOM JSON model describes. Raises PixelFailure if it is none we know."""

@@ -40,13 +40,13 @@ class BytesSource:
 
     __slots__ = ("_data", "size")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._data = data
         self.size = len(data)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See ByteSource."""
-        return self._data[offset : offset + length]
+        return bytes(self._data[offset : offset + length])
 
 
 class FileSource:

@@ -1,7 +1,7 @@
 """Which representation a client accepts: the tables of retrieve.md §3 and §7 and query.md §1."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +16,22 @@ DICOM_JSON = "application/dicom+json"
 OCTET_STREAM = "application/octet-stream"
 JP2 = "image/jp2"
 ANY = "*/*"
+
+FRAME_SYNTAXES: Mapping[str, Sequence[str]] = {
+    "image/jpeg": (
+        "1.2.840.10008.1.2.4.70",
+        "1.2.840.10008.1.2.4.50",
+        "1.2.840.10008.1.2.4.51",
+        "1.2.840.10008.1.2.4.57",
+    ),
+    "image/jls": ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),
+    JP2: (JPEG_2000_LOSSLESS, "1.2.840.10008.1.2.4.91"),
+    "image/jphc": ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"),
+    "image/jxl": ("1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"),
+    "image/dicom-rle": ("1.2.840.10008.1.2.5",),
+    "image/jpx": ("1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.93"),
+}
+"""Media types of compressed frames and their transfer syntaxes, the default first (PS3.18 Table 8.7.3-5)."""
 
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+")++')
 _QUALITY = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
@@ -93,8 +109,13 @@ def frames(accept: Sequence[MediaRange]) -> list[Form]:
             forms.append((entry, Form(OCTET_STREAM, True, syntax or ORIGINAL)))
         elif entry.media_type == OCTET_STREAM and syntax in (None, ORIGINAL, EXPLICIT_VR_LITTLE_ENDIAN):
             forms.append((entry, Form(OCTET_STREAM, entry.multipart, syntax or EXPLICIT_VR_LITTLE_ENDIAN)))
-        elif entry.media_type == JP2 and entry.multipart and syntax in (None, JPEG_2000_LOSSLESS):
-            forms.append((entry, Form(JP2, True, JPEG_2000_LOSSLESS)))
+        elif entry.multipart and entry.media_type in FRAME_SYNTAXES:
+            known = FRAME_SYNTAXES[entry.media_type]
+            if syntax == ORIGINAL or (syntax is None and entry.media_type != JP2):
+                # As stored if that is of this type: nothing is lost. For JPEG 2000 the reference has one default.
+                forms.append((entry, Form(entry.media_type, True, ORIGINAL)))
+            if syntax is None or syntax in known:
+                forms.append((entry, Form(entry.media_type, True, syntax or known[0])))
     return _best_first(forms)
 
 

@@ -64,7 +64,7 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     accept = parse_accept(request.headers.getlist("accept"))
     forms = negotiation.files(accept, single_part=path.level is Level.INSTANCE)
     found = await retrieve.find(archive, path)
-    choice, planned = retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
+    choice, planned = await retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
     if not forms[choice].multipart:
         return await _single(archive, planned[0])
     framing = Framing()
@@ -146,8 +146,9 @@ async def _single(archive: Archive, file: File) -> ASGIApp:
     content_type = _content_type(file)
     key = file.instance.file_key
     if file.size is None:
-        body = b"".join([chunk async for _, chunks in retrieve.contents(archive, [file]) async for chunk in chunks])
-        return BytesResponse(body, content_type)
+        made = await retrieve.converted(archive, file)
+        headers = {"content-length": str(made.size)}
+        return StreamingResponse(made.chunks(), headers=headers, media_type=content_type)
     if (cached := retrieve.at_hand(archive, key, 0, file.size)) is not None:
         return BytesResponse(cached, content_type)
     await retrieve.require_files(archive, [file])
@@ -167,7 +168,7 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
     if not forms[0].multipart and len(numbers) > 1:
         raise BadRequest("Several frames can only be sent as multipart/related.")
     found = await retrieve.find(archive, path)
-    choice, plan = await frames.plan(archive, found[0], numbers, [form.transfer_syntax for form in forms])
+    choice, plan = await frames.plan(archive, found[0], numbers, [_target(form) for form in forms])
     form = forms[choice]
     content_type = f"{form.media_type}; transfer-syntax={plan.transfer_syntax}"
     if not form.multipart:
@@ -177,6 +178,11 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
         return whole_multipart([body async for body in frames.read(archive, plan)], content_type)
     framing = Framing()
     return MultipartResponse(framing, framing.around(_frame_parts(archive, plan, content_type)), length=None)
+
+
+def _target(form: negotiation.Form) -> frames.Target:
+    """What to ask the archive for: a frame of any type may go out as octets."""
+    return frames.Target(form.transfer_syntax, None if form.media_type == negotiation.OCTET_STREAM else form.media_type)
 
 
 async def _frame_parts(archive: Archive, plan: frames.FramePlan, content_type: str) -> AsyncIterator[Part]:

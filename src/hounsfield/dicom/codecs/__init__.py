@@ -40,7 +40,7 @@ def decode(data: bytes | bytearray | memoryview, transfer_syntax: str, form: Pix
     codec = codec_of(transfer_syntax)
     if codec is None:
         raise PixelFailure(f"Pixel data in {transfer_syntax} cannot be decoded.")
-    frame: DecodedFrame = _guarded(_decoder(codec), data, form)
+    frame: DecodedFrame = guarded(_decoder(codec), data, form)
     return frame
 
 
@@ -55,7 +55,7 @@ def encode(samples: "Samples", transfer_syntax: str, form: PixelFormat) -> tuple
         raise PixelFailure(f"The pixel data cannot be encoded in {transfer_syntax}: {reason}.")
     kind = ENCODED[transfer_syntax]
     form = replace(form, planar=0)
-    data, encoded_form = _guarded(_encoder(kind.codec), samples, transfer_syntax, form)
+    data, encoded_form = guarded(_encoder(kind.codec), samples, transfer_syntax, form)
     if kind.codec is not Codec.NATIVE and not is_lossy(transfer_syntax, form):
         again = decode(data, transfer_syntax, encoded_form).samples
         if again.shape != samples.shape or not (again == samples).all():
@@ -77,7 +77,7 @@ def stored_values(samples: "Samples", form: PixelFormat) -> "Samples":
     return (integers << spare) >> (form.bits_allocated - form.bits_stored)  # type: ignore[no-any-return]
 
 
-def _guarded(work: Callable[..., Any], *arguments: object) -> Any:
+def guarded(work: Callable[..., Any], *arguments: object) -> Any:
     """Whatever a codec library raises about a stream becomes a PixelFailure; its text may quote the stream."""
     try:
         return work(*arguments)

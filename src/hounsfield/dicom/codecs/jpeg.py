@@ -113,9 +113,11 @@ def encode(samples: Samples, transfer_syntax: str, form: PixelFormat) -> tuple[b
 
 
 def _lossy(samples: Samples, form: PixelFormat) -> tuple[bytes, PixelFormat]:
-    options: dict[str, Any] = {"level": QUALITY, "bitspersample": 8 if form.bits_allocated == 8 else 12}
-    if int(unsigned(samples).max()) >> options["bitspersample"]:
+    precision = 8 if form.bits_allocated == 8 else 12
+    if int(samples.max()) >> precision:
         raise PixelFailure("There are samples beyond Bits Stored, which JPEG has no room for.")
+    options: dict[str, Any] = {"level": QUALITY, "bitspersample": precision}
+    form = form.of_precision(precision)  # what comes out may be a little more than the highest that went in
     if form.samples == 1:
         return bytes(imagecodecs.jpeg8_encode(unsigned(samples), **options)), form
     options["colorspace"] = "YCBCR" if form.photometric == YBR_FULL else RGB

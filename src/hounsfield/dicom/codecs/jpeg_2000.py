@@ -33,6 +33,7 @@ class Header:
     transformed: bool
     """Whether three components are the result of a colour transform, which decoding undoes."""
     high_throughput: bool
+    reversible: bool
 
 
 def read_header(data: bytes | bytearray | memoryview) -> Header:
@@ -50,9 +51,11 @@ def read_header(data: bytes | bytearray | memoryview) -> Header:
     right, bottom, left, top = (int.from_bytes(siz[at : at + 4]) for at in (2, 6, 10, 14))
     count = int.from_bytes(siz[34:36])
     parts = [siz[36 + 3 * number : 39 + 3 * number] for number in range(count)]
-    if len(cod) < 5 or not parts or len({bytes(part) for part in parts}) != 1 or parts[0][1:] != b"\1\1":
+    if len(cod) < 10 or not parts or len({bytes(part) for part in parts}) != 1 or parts[0][1:] != b"\1\1":
         raise PixelFailure("The JPEG 2000 codestream has components that differ, or none.")
-    return Header(bottom - top, right - left, count, (parts[0][0] & 0x7F) + 1, cod[4] == 1, _CAP in segments)
+    return Header(
+        bottom - top, right - left, count, (parts[0][0] & 0x7F) + 1, cod[4] == 1, _CAP in segments, cod[9] == 1
+    )
 
 
 def decode(data: bytes | bytearray | memoryview, form: PixelFormat) -> DecodedFrame:
@@ -63,7 +66,8 @@ def decode(data: bytes | bytearray | memoryview, form: PixelFormat) -> DecodedFr
     header = read_header(data)
     require_size(form, header.rows, header.columns, header.components)
     stream = bytes(data)
-    if header.high_throughput:
+    # OpenJPH is many times faster, but lets samples of lossy streams wrap around where OpenJPEG limits them.
+    if header.high_throughput and header.reversible:
         samples = imagecodecs.htj2k_decode(stream[stream.find(_SOC_SIZ) :], planar=False)
     else:
         samples = imagecodecs.jpeg2k_decode(stream)
@@ -79,6 +83,7 @@ def encode(samples: Samples, transfer_syntax: str, form: PixelFormat) -> tuple[b
     transform = form.samples == 3 and form.photometric == RGB
     if transfer_syntax in _HIGH_THROUGHPUT:
         data = _high_throughput(samples, form, transform, lossy, ordered=transfer_syntax == _RPCL)
+        form = form.of_precision(form.bits_allocated) if lossy else form
     else:
         options: dict[str, Any] = {
             "codecformat": "j2k",

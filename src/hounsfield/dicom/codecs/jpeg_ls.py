@@ -1,5 +1,7 @@
 """JPEG-LS, lossless and near-lossless (PS3.5 §8.2.3)."""
 
+from typing import Any
+
 import imagecodecs
 import numpy as np
 
@@ -8,7 +10,8 @@ from hounsfield.dicom.codecs.samples import Samples, from_stream, require_size, 
 from hounsfield.dicom.pixels import PixelFailure, PixelFormat
 
 NEAR = 2
-"""Of near-lossless streams: no sample differs by more. Invisible at any window, and a third smaller than lossless."""
+"""Of near-lossless streams: no sample differs by more (by twice that at the ends of a signed type). Invisible at any
+window, and a third smaller than lossless."""
 
 _NEAR_LOSSLESS = "1.2.840.10008.1.2.4.81"
 _HEADER_ROOM = 4096
@@ -41,5 +44,12 @@ def _frame_header(stream: bytes) -> int:
 def encode(samples: Samples, transfer_syntax: str, form: PixelFormat) -> tuple[bytes, PixelFormat]:
     """See codecs.encode. Signs are part of the word: the stream has as many bits as are allocated."""
     near = NEAR if transfer_syntax == _NEAR_LOSSLESS else 0
+    if near:
+        # What comes out may be a little beyond what went in, and for the codec -32768 follows 32767.
+        form = form.of_precision(form.bits_allocated)
+        if form.signed:
+            highest = (1 << form.bits_allocated - 1) - 1
+            numbers: Any = samples
+            samples = np.clip(numbers, -highest - 1 + near, highest - near)
     room = 2 * samples.nbytes + _HEADER_ROOM  # noise grows; the library's own guess is too small for it
     return bytes(imagecodecs.jpegls_encode(unsigned(samples), level=near, out=room)), form

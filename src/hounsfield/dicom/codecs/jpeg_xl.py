@@ -7,7 +7,7 @@ import imagecodecs
 from hounsfield.dicom.codecs import DecodedFrame, jpeg
 from hounsfield.dicom.codecs.capabilities import is_lossy
 from hounsfield.dicom.codecs.samples import Samples, from_stream, precision_of, unsigned
-from hounsfield.dicom.pixels import RGB, XYB, PixelFormat
+from hounsfield.dicom.pixels import RGB, XYB, PixelFailure, PixelFormat
 
 DISTANCE = 0.2
 """Of lossy streams: butteraugli units, of which 1 is said not to be visible."""
@@ -35,11 +35,15 @@ def encode(samples: Samples, transfer_syntax: str, form: PixelFormat) -> tuple[b
     lossy = is_lossy(transfer_syntax, form)
     options: dict[str, Any] = {"effort": EFFORT, "numthreads": 1, "usecontainer": False}
     if lossy:
-        options |= {"distance": DISTANCE, "lossless": False}
+        precision = 8 if form.bits_allocated == 8 else form.bits_stored
+        if int(samples.max()) >> precision:
+            raise PixelFailure("There are samples beyond Bits Stored, which lossy JPEG XL has no room for.")
+        options |= {"distance": DISTANCE, "lossless": False, "bitspersample": precision}
+        form = form.of_precision(precision)
     else:
         options["lossless"] = True
-    if form.bits_allocated == 16 and not form.signed:
-        options["bitspersample"] = precision_of(samples, form)
+        if form.bits_allocated == 16 and not form.signed:
+            options["bitspersample"] = precision_of(samples, form)
     data = bytes(imagecodecs.jpegxl_encode(unsigned(samples), **options))
     return data, form.by_pixel(XYB) if lossy and form.samples == 3 else form
 
