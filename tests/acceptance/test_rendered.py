@@ -1,6 +1,7 @@
 """Rendered resources (retrieve.md §8 and the order of §2) and thumbnails (PS3.18 §10.4)."""
 
 import io
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +41,13 @@ def cine(**attributes: Any) -> Dataset:
     """Five frames, each of one grey level."""
     frames = np.stack([np.full((48, 64), 50 * number, np.uint8) for number in range(5)])
     return grey(frames, **SHOWN, **attributes)
+
+
+def again(ds: Dataset) -> Dataset:
+    """The same content under UIDs of its own."""
+    copy = deepcopy(ds)
+    copy.StudyInstanceUID, copy.SeriesInstanceUID, copy.SOPInstanceUID = (factories.uid() for _ in range(3))
+    return copy
 
 
 def stored(client: httpx.Client, ds: Dataset, version: str = "v2") -> str:
@@ -309,7 +317,7 @@ def test_limits(tmp_path: Path) -> None:
 
 
 def test_a_report(client: httpx.Client) -> None:
-    path = f"{stored(client, FULL)}/rendered"
+    path = f"{stored(client, again(FULL))}/rendered"
     for accept in (None, "*/*", "text/html", CHROME_PAGE):
         page = get(client, path, accept)
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -339,9 +347,7 @@ def test_an_encapsulated_pdf(client: httpx.Client) -> None:
 @pytest.fixture
 def study(client: httpx.Client) -> list[Dataset]:
     """A report, then five images in one series and a segmentation."""
-    report = Dataset()
-    report.update(FULL)
-    report.StudyInstanceUID, report.SeriesInstanceUID, report.SOPInstanceUID = (factories.uid() for _ in range(3))
+    report = again(FULL)
     segments = steps(Modality="SEG", StudyInstanceUID=report.StudyInstanceUID)
     series = factories.uid()
     images = [
@@ -436,10 +442,7 @@ def test_a_thumbnail_does_not_tell_whose_it_is(client: httpx.Client) -> None:
     plain = get(client, f"{path}/thumbnail", PNG).content
     assert get(client, f"{path}/thumbnail?annotation=patient,technique", PNG).content == plain
     for ds in (FULL, document()):
-        again = Dataset()
-        again.update(ds)
-        again.StudyInstanceUID, again.SeriesInstanceUID, again.SOPInstanceUID = (factories.uid() for _ in range(3))
-        assert shown(get(client, f"{stored(client, again)}/thumbnail"), JPEG).shape == (128, 128)
+        assert shown(get(client, f"{stored(client, again(ds))}/thumbnail"), JPEG).shape == (128, 128)
 
 
 def test_a_thumbnail_can_be_kept_and_asked_about(client: httpx.Client) -> None:

@@ -138,7 +138,7 @@ async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncIterator[Par
 
 async def single_part(archive: Archive, instance: StoredInstance, syntaxes: Sequence[str]) -> ASGIApp:
     """The file of an instance, in the first of ``syntaxes`` it can be had in. Raises CannotTranscode (406)."""
-    _, planned = retrieve.plan(archive, [instance], syntaxes)
+    _, planned = await retrieve.plan(archive, [instance], syntaxes)
     return await _single(archive, planned[0])
 
 

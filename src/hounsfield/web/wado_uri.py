@@ -91,7 +91,10 @@ async def _as(
         return answer(await rendering.picture(archive, instance, frame, [kind], wanted))
     # What cannot be had in the transfer syntax asked for comes in the default one (§9.1.2.2.2), at worst as it is.
     syntax = parameter(request, "transferSyntax") or EXPLICIT_VR_LITTLE_ENDIAN
-    return await single_part(archive, instance, [syntax, EXPLICIT_VR_LITTLE_ENDIAN, ORIGINAL])
+    try:
+        return await single_part(archive, instance, [syntax, EXPLICIT_VR_LITTLE_ENDIAN, ORIGINAL])
+    except NotAcceptable:  # its pixels turn out to be damaged
+        return await single_part(archive, instance, [ORIGINAL])
 
 
 def _path(request: Request) -> InstancePath:

@@ -74,6 +74,9 @@ class Picture:
     body: bytes
 
 
+FrameBytes = bytes | bytearray | memoryview
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The parts of a stored file that a picture is made of.
@@ -86,6 +89,6 @@ class Source:
     header: bytes
     inflated: bool
     transfer_syntax: str
-    frames: Sequence[tuple[int, bytes | bytearray]]
+    frames: Sequence[tuple[int, FrameBytes]]
     max_decoded_bytes: int
     number: int | None = None

@@ -31,6 +31,7 @@ from hounsfield.dicom.rendering.options import (
     PDF,
     PICTURES,
     TEXT,
+    FrameBytes,
     Options,
     Picture,
     Source,
@@ -144,10 +145,10 @@ class _Frames:
     def header(self, frame: int) -> Header:
         return Header(self.dataset, frame, self._groups)
 
-    def decoded(self, data: bytes | bytearray) -> DecodedFrame:
+    def decoded(self, data: FrameBytes) -> DecodedFrame:
         return decode(data, self._transfer_syntax, self.form)
 
-    def image(self, frame: int, data: bytes | bytearray, options: Options) -> Image.Image:
+    def image(self, frame: int, data: FrameBytes, options: Options) -> Image.Image:
         return frame_image(self.decoded(data), self.form, self.header(frame), options)
 
     def common_window(self) -> Window | None:
