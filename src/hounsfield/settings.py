@@ -78,7 +78,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("DicomServer:Services:DeletedInstanceCleanup:BatchSize", int, 10, "Files removed in one batch.", 1),
     Setting("DicomServer:Services:DataPartition:MaxCacheSize", int, 10000, "Names of data partitions kept in memory.", 0),
     Setting("DicomServer:Services:DataPartition:MaxCacheAbsoluteExpirationInMinutes", int, 5, "Minutes a name of a data partition is kept.", 0),
-    Setting("DicomServer:Services:Retrieve:MaxDicomFileSize", int, 104857600, "Largest file that is transcoded, in bytes.", 0),
+    Setting("DicomServer:Services:Retrieve:MaxDicomFileSize", int, 104857600, "Most that is decoded at once, in bytes: a frame, or a file that is rewritten as a whole.", 0),
     Setting("DicomServer:Swagger:Title", str, "Medical Imaging Server for DICOM", "Title of the OpenAPI documents."),
     Setting("DicomServer:Swagger:ServerUri", str, "", "Server address in the OpenAPI documents."),
     Setting("DicomServer:Swagger:License:Name", str, "MIT License", "Licence name in the OpenAPI documents."),

@@ -127,8 +127,8 @@ def _judged_by_toolkits(file: bytes, target: str, pixels: Array, kind: Kind, fol
     if kind.allocated in (1, 32):
         return  # they do not compress these, and have another idea of 32-bit words in big endian
     for tool in toolkits.tools(target):
-        if tool == "gdcmconv" and kind.stored < kind.allocated:
-            continue  # masks bits and extends no signs
+        if tool == "gdcmconv" and (kind.stored < kind.allocated or kind.name in ("palette", "rgb-16")):
+            continue  # masks bits and extends no signs; wants lookup tables; mixes bytes of colours up
         assert np.array_equal(samples_of(toolkits.explicit(tool, file, folder)), pixels), tool
 
 
@@ -299,7 +299,11 @@ def test_a_compressed_icon_is_decoded() -> None:
 
 
 def test_an_instance_without_pixels_keeps_its_dataset_in_every_syntax() -> None:
-    source = factories.part10(factories.dataset())
+    dataset = factories.dataset()
+    for element in list(dataset.group_dataset(0x28)):
+        del dataset[element.tag]
+    del dataset.PixelData
+    source = factories.part10(dataset)
     for target in ENCODED:
         made = into(source, target)
         assert str(read(made).file_meta.TransferSyntaxUID) == target
@@ -411,7 +415,9 @@ def test_real_files_go_into_every_syntax(path: Path, tmp_path: Path) -> None:
             continue  # has its own test
         assert np.array_equal(samples_of(into(made, EXPLICIT)), pixels), target
         for tool in toolkits.tools(target) if form.bits_allocated in (8, 16) else ():
-            if tool == "gdcmconv" and form.bits_stored < form.bits_allocated:
+            if tool == "gdcmconv" and (form.bits_stored < form.bits_allocated or "reference" in path.parent.name):
+                continue  # reads no files of that SOP class
+            if tool == "gdcmconv" and (form.bits_allocated, form.samples) == (16, 3):
                 continue
             if tool == "dcmdjpls" and form.bits_stored == 7:
                 continue

@@ -179,7 +179,7 @@ def _files() -> _Operations:
     multipart = {"multipart/related": {"schema": BINARY}}
     syntaxes = (
         "`transfer-syntax=*` in Accept asks for files as they were stored, a UID for that syntax; without it "
-        "Explicit VR Little Endian is sent. "
+        "Explicit VR Little Endian is sent. What is stored otherwise is transcoded. "
     )
     refused = {"406": problem("Accept allows nothing that can be sent, or an instance cannot be transcoded.")}
     for path, operation_id, what, content, description in (
@@ -192,7 +192,8 @@ def _files() -> _Operations:
             "frames of an instance",
             {**multipart, "application/octet-stream": {"schema": BINARY}},
             "`application/octet-stream` in Accept asks for uncompressed samples, with `transfer-syntax=*` for the "
-            "bytes as they were stored. A single part holds one frame. ",
+            "bytes as they were stored. A single part holds one frame. `multipart/related` of `image/jp2`, `image/jpeg`, "
+            "`image/jls`, `image/jphc`, `image/jxl` and `image/dicom-rle` asks for compressed frames. ",
         ),
     ):
         responses = {
