@@ -30,6 +30,7 @@ pytestmark = pytest.mark.acceptance
 
 DOCUMENTS = ("v1-prerelease", "v1", "v2")
 METHODS = ("get", "post", "put", "patch", "delete", "options")
+LEVELS = ("Study", "Series", "Instance", "Frame")
 LARGEST = 100_000
 OPTIONAL_HEADERS = {"warning", "erroneous-dicom-attributes", "accept-encoding"}
 DECLARED_HEADERS = OPTIONAL_HEADERS | {"etag", "api-supported-versions", "location", "www-authenticate"}
@@ -62,13 +63,19 @@ class Operation:
             "seriesInstanceUid": str(ds.SeriesInstanceUID),
             "sopInstanceUid": str(ds.SOPInstanceUID),
             "frames": "1",
+            "frame": "1",
             "partitionName": self.partition,
         } | replaced
-        return re.sub(r"{(\w+)}", lambda found: values[found[1]], self.path)
+        path = re.sub(r"{(\w+)}", lambda found: values[found[1]], self.path)
+        if self.name != "WadoUri":
+            return path
+        names = {"studyUID": "studyInstanceUid", "seriesUID": "seriesInstanceUid", "objectUID": "sopInstanceUid"}
+        return f"{path}?requestType=WADO&" + "&".join(f"{name}={values[key]}" for name, key in names.items())
 
     def call(self, ds: Dataset, *, query: str = "", url: str = "", **headers: str) -> httpx.Response:
         """The operation on ``ds``; a store sends it."""
-        target = (url or self.url(ds)) + query
+        target = url or self.url(ds)
+        target += query.replace("?", "&") if "?" in target else query
         if self.method == "post":
             return self.send([factories.part10(ds)], target, **headers)
         return self.client.request(self.method, target, headers=headers)
@@ -112,7 +119,7 @@ def bad(operation: Operation) -> httpx.Response:
         return operation.call(operation.stored, query="?includeMetadata=perhaps")
     if operation.has("limit"):
         return operation.call(operation.stored, query="?limit=many")
-    last = re.findall(r"{(\w+Uid)}", operation.path)[-1]
+    last = "sopInstanceUid" if operation.name == "WadoUri" else re.findall(r"{(\w+Uid)}", operation.path)[-1]
     return operation.call(operation.stored, url=operation.url(operation.stored, **{last: "1.2.x"}))
 
 
@@ -179,7 +186,7 @@ def probes(operation: Operation) -> Iterator[httpx.Response]:
     yield operation.call(absent, query="?limit=0&unknown=1")
     yield operation.call(absent, **{"if-none-match": "*", "range": "bytes=0-1"})
     yield operation.call(absent, url=re.sub(r"1\.2\.[0-9.]+", "x", operation.url(absent)))
-    yield operation.call(absent, url=operation.url(absent, frames="0"))
+    yield operation.call(absent, url=operation.url(absent, frames="0", frame="0"))
     yield operation.call(there, url=operation.url(there, partitionName="no-such"))
     yield operation.call(there, url=operation.url(there, partitionName="a b"))
     yield operation.call(there, accept="text/html")

@@ -18,10 +18,11 @@ PART_END = b"\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: its content type and its bytes as they come."""
+    """One part: its content type, its bytes as they come, and its own address."""
 
     content_type: str
     chunks: AsyncIterator[Buffer]
+    location: str | None = None
 
 
 class Framing:
@@ -34,8 +35,12 @@ class Framing:
         self._boundary = boundary
         self._heads: dict[str, bytes] = {}
 
-    def head(self, content_type: str) -> bytes:
+    def head(self, content_type: str, location: str | None = None) -> bytes:
         """What precedes the content of a part of this type."""
+        if location is not None:
+            return (
+                f"--{self._boundary}\r\nContent-Type: {content_type}\r\nContent-Location: {location}\r\n\r\n".encode()
+            )
         head = self._heads.get(content_type)
         if head is None:
             head = f"--{self._boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
@@ -50,7 +55,7 @@ class Framing:
         """The framed parts, without ``end``."""
         head = b""
         async for part in parts:
-            head += self.head(part.content_type)
+            head += self.head(part.content_type, part.location)
             async for chunk in part.chunks:
                 if head and len(chunk) > JOIN_BYTES:
                     yield head

@@ -13,12 +13,13 @@ from hounsfield.archive.delete import not_found
 from hounsfield.archive.retrieve import File
 from hounsfield.errors import BadRequest
 from hounsfield.index import metadata
-from hounsfield.index.instances import InstancePath, Level
+from hounsfield.index.instances import InstancePath, Level, StoredInstance
 from hounsfield.security.roles import DataAction
 from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web import negotiation
 from hounsfield.web.api_route import ApiRoute, Handler
+from hounsfield.web.etags import matches
 from hounsfield.web.file_response import SENT_BY_SERVER, BytesResponse, FileRangeResponse, sends_files
 from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
 from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
@@ -33,7 +34,6 @@ PACKED_BYTES = 1280 * 1024
 PACKED_FILES = 256
 
 _FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
-_LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
 
 
 def retrieve_routes(archive: Archive) -> list[ApiRoute]:
@@ -155,6 +155,14 @@ async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncIterator[Par
         yield Part(_content_type(file), chunks)
 
 
+async def single_part(
+    archive: Archive, request: Request, instance: StoredInstance, syntaxes: Sequence[str]
+) -> ASGIApp:
+    """The file of an instance, in the first of ``syntaxes`` it can be had in. Raises CannotTranscode (406)."""
+    _, planned = await retrieve.plan(archive, [instance], syntaxes)
+    return await _single(archive, planned[0], sends_files(request.scope))
+
+
 async def _single(archive: Archive, file: File, by_server: bool) -> ASGIApp:
     content_type = _content_type(file)
     key = file.instance.file_key
@@ -223,7 +231,7 @@ async def _metadata(archive: Archive, request: Request) -> Response:
     etag = await metadata.validator(archive.database, path)
     if etag is None:
         raise not_found(path)
-    if _matches(request.headers.getlist("if-none-match"), etag):
+    if matches(request.headers.getlist("if-none-match"), etag):
         return Response(status_code=304)
     headers = {"ETag": etag}
     if path.level is Level.INSTANCE:
@@ -240,13 +248,3 @@ async def _array(archive: Archive, path: InstancePath) -> AsyncIterator[bytes]:
         yield opening + objects
         opening = b","
     yield b"]" if opening == b"," else b"[]"
-
-
-def _matches(conditions: Sequence[str], etag: str) -> bool:
-    """Whether If-None-Match names ``etag``: raw as sent, quoted, weak, in a list, or ``*`` (retrieve.md [H] 3)."""
-    for condition in conditions:
-        for item in _LIST_ITEM.findall(condition):
-            tag = item.strip().removeprefix("W/").strip('"')
-            if tag == "*" or tag.lower() == etag.lower():
-                return True
-    return False

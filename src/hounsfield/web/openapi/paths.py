@@ -25,6 +25,7 @@ from hounsfield.web.openapi.components import (
     query,
     response,
 )
+from hounsfield.web.openapi.rendered import rendered_operations, wado_uri_operation
 from hounsfield.web.openapi.schemas import Json, array, ref
 
 PARTITION_TAGS = {"Partitions": "Separate sets of studies on one server."}
@@ -33,7 +34,7 @@ PARTITION_TAGS = {"Partitions": "Separate sets of studies on one server."}
 TAGS = {
     "Store": "STOW-RS: instances into the archive.",
     "Query": "QIDO-RS: searches.",
-    "Retrieve": "WADO-RS: files, frames and metadata.",
+    "Retrieve": "WADO-RS: files, frames, metadata and pictures; WADO-URI.",
     "Delete": "Studies, series and instances out of the archive.",
     "ChangeFeed": "The ordered log of everything stored and deleted.",
     "Cast": "DICOM Cast: the copy of the metadata in a FHIR server.",
@@ -72,6 +73,8 @@ def versioned_paths(major: int) -> Json:
         _search(major),
         _files(),
         _metadata(major),
+        rendered_operations(_STUDY, _SERIES, _INSTANCE),
+        wado_uri_operation(),
         _delete(),
         _change_feed(major),
         _capabilities(),
