@@ -19,7 +19,9 @@ from hounsfield.cli.viewer_package import VERSION
 from hounsfield.web.viewer.files import default_directory, read_list
 from tests.acceptance import dicomweb
 from tests.acceptance.test_lifecycle import running
+from tests.acceptance.test_security import security
 from tests.peers.chromium import Browser, Page, chromium
+from tests.peers.oidc_provider import OidcProvider
 from tests.peers.process import unavailable
 from tests.server import Server
 
@@ -215,3 +217,31 @@ def test_each_partition_has_a_viewer_of_its_own(browser: Browser, tmp_path: Path
             page.asks("/v2/partitions/Microsoft.Default/studies")
             page.shows("0 of 0")
             assert "Jane_Doe" not in page.text()
+
+
+def test_whoever_opens_it_signs_in_where_security_is_on(
+    browser: Browser, tmp_path: Path, oidc_provider_process: OidcProvider
+) -> None:
+    provider = oidc_provider_process
+    environment = {**ON, **security(provider.authority, roles=True), "Viewer__ClientId": "viewer"}
+    uid = study_of("us-heart")
+    with running(tmp_path / "data", environment=environment) as server, server.client() as client:
+        client.headers["authorization"] = f"Bearer {provider.token('admin')}"
+        (file,) = (SAMPLES / "us-heart").glob("*.dcm")
+        assert dicomweb.post(client, [file.read_bytes()]).status_code in (200, 202)
+        with browser.page() as page:
+            page.before_each_document(INTRODUCED)
+            page.open(f"{server.root}/viewer/{uid}")
+            page.click("input[name=login]")
+            page.type("ann")
+            page.click("input[name=password]")
+            page.type("secret")
+            page.click("button[type=submit]")
+            page.shows("Authorize")
+            page.click("button[type=submit]")
+            canvas(page)
+            (SCREENSHOTS / "signed-in.png").write_bytes(page.screenshot())
+            answers = [one for one in page.exchanges if one.url.startswith(f"{server.root}/v2/")]
+            assert any("/frames/1" in one.url for one in answers)
+            assert {one.status for one in answers} - {0} == {200}  # 0: still under way
+            assert page.violations == []

@@ -15,6 +15,10 @@
     history.replaceState(null, '', `${base}/viewer?${query}`);
   }
 
+  if (location.pathname === `${base}/signed-out`) {
+    history.replaceState(null, '', `${base}/`);
+  }
+
   // Addresses that OHIF makes itself are relative to these.
   window.PUBLIC_URL = server.files;
   window.browserImportFunction = name => import(name.startsWith('/') ? server.files + name.slice(1) : name);
@@ -61,7 +65,8 @@
       {
         ...server.signIn,
         redirect_uri: `${location.origin}${base}/callback`,
-        post_logout_redirect_uri: `${location.origin}${base}/`,
+        // Not `${base}/`: OHIF would take its own page of studies for that of people who have signed out.
+        post_logout_redirect_uri: `${location.origin}${base}/signed-out`,
         response_type: 'code',
         automaticSilentRenew: true,
         revokeAccessTokenOnSignout: true,
