@@ -18,7 +18,7 @@ from tests.peers.process import running, unavailable
 
 SECONDS = 60
 """How long a page may take for what a test waits for: the first start compiles 20 MB of scripts on a busy machine."""
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 
 Json = dict[str, Any]
 
@@ -244,7 +244,7 @@ def chromium(directory: Path, arguments: Sequence[str] = ()) -> Iterator[Browser
         "--use-angle=swiftshader",
         "--enable-unsafe-swiftshader",
         "--ignore-gpu-blocklist",
-        "--window-size=1280,800",
+        "--window-size=1280,720",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         *(["--no-sandbox"] if os.geteuid() == 0 else []),
         *arguments,
