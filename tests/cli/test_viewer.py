@@ -1,5 +1,6 @@
 """``hounsfield viewer``: what is fetched, from where, what becomes of it, and that nothing half done is left behind."""
 
+import base64
 import gzip
 import os
 import threading
@@ -200,8 +201,6 @@ def test_which_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def test_the_pinned_digest_is_a_sha_512() -> None:
-    import base64
-
-    monkey_free = Path(viewer_package.__file__).read_text()
-    (digest,) = [line.split('"')[1] for line in monkey_free.splitlines() if line.startswith("INTEGRITY")]
+    source = Path(viewer_package.__file__).read_text()
+    (digest,) = [line.split('"')[1] for line in source.splitlines() if line.startswith("INTEGRITY")]
     assert len(base64.b64decode(digest)) == 64

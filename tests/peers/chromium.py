@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.peers.process import running, unavailable
 
-SECONDS = 60
+SECONDS = 120
 """How long a page may take for what a test waits for: the first start compiles 20 MB of scripts on a busy machine."""
 POLL_SECONDS = 0.2
 

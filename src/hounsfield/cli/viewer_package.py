@@ -41,7 +41,7 @@ WORTH_PACKING = 0.9
 _LEFT_OUT = re.compile(
     r"(ort|customizations)/"  # machine learning, and customisations by URL, which are off
     r"|assets/(?!images/|favicon)"  # icons of telephones
-    r"|[^/]*(\.min|/google)\.js$|(google|init-service-worker|sw|app-config)\.js$"
+    r"|([^/]*\.min|google|init-service-worker|sw|app-config)\.js$"
     r"|(manifest|serve)\.json$"
 )
 _ROOT_OF_SCRIPTS = '__webpack_require__.p = "/"'

@@ -79,13 +79,14 @@ class _Viewer:
 
     def _file(self, files: ViewerFiles, name: str, headers: Headers) -> ASGIApp:
         found, path = files.files[name], self._installed.directory / name
+        content_type = CONTENT_TYPES[path.suffix]
         size, more = found.size, {**self._headers, "Cache-Control": FOREVER}
         if found.packed:
             more["Vary"] = "Accept-Encoding"
             if accepts_gzip(headers.get("accept-encoding", "")):
                 more["Content-Encoding"] = "gzip"
                 path, size = path.with_name(path.name + PACKED), found.packed
-        return _with_headers(LocalFileResponse(path, size, CONTENT_TYPES[path_suffix(name)]), more)
+        return _with_headers(LocalFileResponse(path, size, content_type), more)
 
     def _made(self, content: bytes, content_type: str, headers: Headers) -> Response:
         tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
@@ -93,11 +94,6 @@ class _Viewer:
         if tag in headers.get("if-none-match", ""):
             return Response(status_code=304, headers=more)
         return Response(content, headers={**more, "Content-Type": content_type})
-
-
-def path_suffix(name: str) -> str:
-    """The end of a name, with its dot."""
-    return Path(name).suffix
 
 
 def accepts_gzip(header: str) -> bool:
