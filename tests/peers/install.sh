@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the servers the tests talk to: PostgreSQL from the system's packages (Debian, needs root), Azurite, an OpenID
-# Connect provider and
-# Medplum's FHIR packages from npm into .peers (versions and hashes in package-lock.json beside this file). The S3
-# server (moto) comes with the Python development dependencies. Safe to repeat; does nothing when all is there.
+# Installs what the tests talk to: PostgreSQL and Chromium from the system's packages (Debian, needs root), Azurite, an
+# OpenID Connect provider and Medplum's FHIR packages from npm into .peers (versions and hashes in package-lock.json
+# beside this file). The S3 server (moto) comes with the Python development dependencies. Safe to repeat; does nothing
+# when all is there.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,6 +18,15 @@ if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb 
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql
     else
         echo "PostgreSQL is missing: install it (Debian: apt-get install postgresql), or its tests are skipped." >&2
+    fi
+fi
+
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium
+    else
+        echo "Chromium is missing: install it (Debian: apt-get install chromium), or the viewer's tests are skipped." >&2
     fi
 fi
 
