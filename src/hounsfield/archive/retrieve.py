@@ -1,7 +1,7 @@
 """Retrieve files and frames (retrieve.md §§4–6). All is streamed: memory does not depend on what is asked for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hounsfield.archive.archive import Archive
@@ -81,7 +81,7 @@ def at_hand(archive: Archive, key: str, offset: int, length: int) -> bytearray |
     return data if archive.files.at_hand(key, offset, memoryview(data)) else None
 
 
-async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tuple[File, AsyncIterator[Buffer]]]:
+async def contents(archive: Archive, files: Sequence[File]) -> AsyncGenerator[tuple[File, AsyncIterator[Buffer]], None]:
     """Each file with its bytes; the iterator of one must be used up before the next is asked for."""
     groups = _groups(files)
     ahead: asyncio.Task[Sequence[Buffer]] | None = None
