@@ -7,7 +7,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from isal import isal_zlib
 
 from hounsfield.index.fragments import GzipArray, pack, unpack
 
@@ -47,5 +46,5 @@ def test_fragments_become_small() -> None:
 
 
 def test_damage_is_noticed() -> None:
-    with pytest.raises(isal_zlib.IsalError):
+    with pytest.raises(Exception, match="deflate"):
         unpack([b"\xff" * 20])

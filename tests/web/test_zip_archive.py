@@ -21,7 +21,7 @@ FILES = st.dictionaries(
 
 
 def written(files: dict[str, tuple[bytes, bool, bool]]) -> tuple[bytes, int | None]:
-    """The file, and its length as it was said before. Of each: content, whether it is whole, whether its size is known."""
+    """The file, and its length as said before. Of each: content, whether it is whole, whether its size is known."""
     writer, pieces = ZipWriter(MOMENT), []
     entries = []
     for name, (content, whole, known) in files.items():

@@ -31,7 +31,7 @@ from hounsfield.web.uids import instance_path
 from hounsfield.web.versions import service_root
 
 _PIXEL_DATA = "7FE00010"
-_DOCUMENT, _DOCUMENT_TYPE = "00420011", "00420012"
+_DOCUMENT, _DOCUMENT_TYPE, _DOCUMENT_LENGTH = "00420011", "00420012", "00420015"
 _SAFE_DOCUMENTS = frozenset(("application/pdf", "model/mtl", "model/obj", "model/stl"))
 """Documents sent as what they are. Others are application/octet-stream: a browser might run what is in them."""
 _VIDEO = "video/"
@@ -97,7 +97,7 @@ async def _offers(archive: Archive, instance: StoredInstance, data: BulkData, va
             _Offer(OCTET_STREAM, instance.transfer_syntax, True, [stored]),
         ]
         document = _document_type(data) if value.key == _DOCUMENT and not value.path else None
-        return [_Offer(document, "", True, [stored]), *offers] if document else offers
+        return [_Offer(document, "", True, [_unpadded(data, stored)]), *offers] if document else offers
     syntax = TRANSFER_SYNTAXES.get(instance.transfer_syntax)
     media_type = (syntax.frame_media_type if syntax else None) or OCTET_STREAM
     parts, frames_known = await _frames_of(archive, instance, data, value, whole=media_type.startswith(_VIDEO))
@@ -110,6 +110,12 @@ async def _offers(archive: Archive, instance: StoredInstance, data: BulkData, va
 def _document_type(data: BulkData) -> str | None:
     named = data.dataset.get(_DOCUMENT_TYPE, {}).get("Value", [""])[0]
     return named.lower() if isinstance(named, str) and named.lower() in _SAFE_DOCUMENTS else None
+
+
+def _unpadded(data: BulkData, document: Content) -> Content:
+    """An encapsulated document without the byte that made its length even (PS3.3 §C.24.2)."""
+    padded = data.dataset.get(_DOCUMENT_LENGTH, {}).get("Value", [None])[0] == document.size - 1
+    return replace(document, size=document.size - 1) if padded else document
 
 
 async def _frames_of(
