@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -219,7 +220,7 @@ def raw(client: httpx.Client, path: str, coding: str | None, **headers: str) -> 
     return response, body
 
 
-DECODERS = {None: bytes, "gzip": gzip.decompress, "zstd": zstd.decompress}
+DECODERS: dict[str | None, Callable[[bytes], bytes]] = {None: bytes, "gzip": gzip.decompress, "zstd": zstd.decompress}
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from hounsfield.web.bulk_metadata import instance_url, value_url
 from hounsfield.web.multipart_response import Framing, MultipartResponse, Part
 from hounsfield.web.negotiation import ANY, OCTET_STREAM, ORIGINAL, MediaRange, parse_accept
 from hounsfield.web.ranges import asked_span
-from hounsfield.web.streamed_response import StreamedResponse
+from hounsfield.web.streamed_response import StreamedResponse, gathered
 from hounsfield.web.uids import instance_path
 from hounsfield.web.versions import service_root
 
@@ -257,7 +257,7 @@ async def _everything(archive: Archive, request: Request) -> ASGIApp:
     await retrieve.require_files(archive, retrieve.plan(archive, found, [ORIGINAL])[1])
     framing = Framing()
     parts = _parts_of_all(archive, found, entry, service_root(request))
-    return MultipartResponse(framing, framing.around(parts), length=None)
+    return MultipartResponse(framing, gathered(framing.around(parts)), length=None)
 
 
 async def _possible(archive: Archive, found: Sequence[StoredInstance], entries: Sequence[MediaRange]) -> MediaRange:

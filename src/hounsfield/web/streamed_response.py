@@ -8,6 +8,28 @@ from starlette.types import Message, Receive, Scope, Send
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web.file_response import RawHeaders
 
+GATHERED_BYTES = 128 * 1024
+"""Small pieces are sent together up to this size: a message costs as much as copying them."""
+
+
+async def gathered(pieces: AsyncGenerator[Buffer, None]) -> AsyncGenerator[Buffer, None]:
+    """The same bytes in fewer pieces."""
+    waiting: list[Buffer] = []
+    size = 0
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if waiting and size + len(piece) > GATHERED_BYTES:
+                yield b"".join(waiting)
+                waiting.clear()
+                size = 0
+            if len(piece) > GATHERED_BYTES:
+                yield piece
+            else:
+                waiting.append(piece)
+                size += len(piece)
+    if waiting:
+        yield b"".join(waiting)
+
 
 class StreamedResponse:
     """ASGI response of pieces as they come.

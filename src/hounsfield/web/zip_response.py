@@ -9,7 +9,7 @@ from hounsfield.archive.retrieve import READ_AHEAD_BYTES, File
 from hounsfield.index.instances import InstancePath
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web.negotiation import ZIP
-from hounsfield.web.streamed_response import StreamedResponse
+from hounsfield.web.streamed_response import StreamedResponse, gathered
 from hounsfield.web.zip_archive import Entry, ZipWriter, zip_length
 
 
@@ -19,7 +19,7 @@ async def zip_response(archive: Archive, path: InstancePath, planned: Sequence[F
     entries = [_entry(file) for file in planned]
     name = path.sop_uid or path.series_uid or path.study_uid
     headers = [(b"content-disposition", f'attachment; filename="{name}.zip"'.encode())]
-    return StreamedResponse(_zipped(archive, planned), ZIP, length=zip_length(entries), headers=headers)
+    return StreamedResponse(gathered(_zipped(archive, planned)), ZIP, length=zip_length(entries), headers=headers)
 
 
 def _entry(file: File) -> Entry:
