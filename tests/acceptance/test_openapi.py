@@ -32,8 +32,15 @@ DOCUMENTS = ("v1-prerelease", "v1", "v2")
 METHODS = ("get", "post", "put", "patch", "delete", "options")
 LEVELS = ("Study", "Series", "Instance", "Frame")
 LARGEST = 100_000
+DICOM_OR_BYTES = "application/dicom, application/octet-stream"
 OPTIONAL_HEADERS = {"warning", "erroneous-dicom-attributes", "accept-encoding"}
-DECLARED_HEADERS = OPTIONAL_HEADERS | {"etag", "api-supported-versions", "location", "www-authenticate"}
+DECLARED_HEADERS = OPTIONAL_HEADERS | {
+    "etag",
+    "content-range",
+    "api-supported-versions",
+    "location",
+    "www-authenticate",
+}
 ELSEWHERE = {"503", "424"}
 """Provoked by the tests at the end: the whole server has to fail for them."""
 
@@ -64,6 +71,7 @@ class Operation:
             "sopInstanceUid": str(ds.SOPInstanceUID),
             "frames": "1",
             "frame": "1",
+            "attribute": "7FE00010",
             "partitionName": self.partition,
         } | replaced
         path = re.sub(r"{(\w+)}", lambda found: values[found[1]], self.path)
@@ -162,6 +170,7 @@ PROVOKED: dict[str, Callable[[Operation], httpx.Response]] = {
     "200": ok,
     "202": partly,
     "204": deleted,
+    "206": lambda operation: operation.call(operation.stored, accept=DICOM_OR_BYTES, range="bytes=0-9"),
     "304": unchanged,
     "400": bad,
     "404": missing,
@@ -172,6 +181,7 @@ PROVOKED: dict[str, Callable[[Operation], httpx.Response]] = {
     ),
     "409": lambda operation: operation.call(operation.stored),
     "413": too_large,
+    "416": lambda operation: operation.call(operation.stored, accept=DICOM_OR_BYTES, range="bytes=999999-"),
     "415": lambda operation: operation.call(new(operation), **{"content-encoding": "br"}),
 }
 
@@ -258,7 +268,7 @@ def test_every_operation_and_every_status_it_declares(served: Server, name: str)
                 walked.add((operation.name, status))
             for response in probes(operation):
                 check(operation, str(response.status_code), response)
-    assert len(walked) > 80
+    assert len(walked) > 100
     assert {status for _, status in walked} == PROVOKED.keys()
 
 
@@ -355,4 +365,5 @@ def test_every_operation_that_declares_it_is_424_when_an_external_store_refuses(
         assert walked == {
             *("StoreInstance", "StoreInstancesInStudy"),
             *("RetrieveStudy", "RetrieveSeries", "RetrieveInstance", "RetrieveFrame"),
+            *("RetrieveStudyBulkData", "RetrieveSeriesBulkData", "RetrieveInstanceBulkData", "RetrieveBulkData"),
         }

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hounsfield.archive.archive import Archive
@@ -90,7 +90,7 @@ def at_hand(archive: Archive, key: str, offset: int, length: int) -> bytearray |
     return data if archive.files.at_hand(key, offset, memoryview(data)) else None
 
 
-async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tuple[File, AsyncIterator[Buffer]]]:
+async def contents(archive: Archive, files: Sequence[File]) -> AsyncGenerator[tuple[File, AsyncIterator[Buffer]], None]:
     """Each file with its bytes; the iterator of one must be used up before the next is asked for."""
     groups = _groups(files)
     ahead: asyncio.Task[Sequence[Buffer]] | None = None

@@ -32,7 +32,7 @@ _FORMS = {WADL: WADL, JSON: JSON, ANY: WADL, "application/*": WADL, "application
 _TYPES = {"integer": "xsd:long", "boolean": "xsd:boolean"}
 _DATA_PARTITIONS = "/partitions"
 _PARTITION = f"{_DATA_PARTITIONS}/{{partitionName}}"
-_PARAMETER = re.compile(r"{(\w+)}")
+_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 Node = tuple[str, Mapping[str, str], Sequence["Node"]]
 """An element: name, attributes, children."""

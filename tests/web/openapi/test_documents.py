@@ -150,7 +150,7 @@ def test_documents_exactly_the_routes_that_exist(name: str, partitioned: bool, r
             continue
         if path == "/partitions" and not partitioned:
             continue
-        path = re.sub(r"{(\w+)}", lambda found: f"{{{names.get(found[1], found[1])}}}", path)
+        path = re.sub(r"{(\w+)(?::path)?}", lambda found: f"{{{names.get(found[1], found[1])}}}", path)
         if not path.startswith("/./"):
             path = f"/partitions/{{partitionName}}{path}" if partitioned and path not in unpartitioned else path
             path = f"/{name}{path}"
