@@ -19,7 +19,9 @@ async def zip_response(archive: Archive, path: InstancePath, planned: Sequence[F
     entries = [_entry(file) for file in planned]
     name = path.sop_uid or path.series_uid or path.study_uid
     headers = [(b"content-disposition", f'attachment; filename="{name}.zip"'.encode())]
-    return StreamedResponse(gathered(_zipped(archive, planned)), ZIP, length=zip_length(entries), headers=headers)
+    return StreamedResponse(
+        gathered(_zipped(archive, planned, entries)), ZIP, length=zip_length(entries), headers=headers
+    )
 
 
 def _entry(file: File) -> Entry:
@@ -30,11 +32,12 @@ def _entry(file: File) -> Entry:
     return Entry("/".join(uid.rstrip(" \0") for uid in uids) + ".dcm", file.size, whole)
 
 
-async def _zipped(archive: Archive, planned: Sequence[File]) -> AsyncGenerator[Buffer, None]:
+async def _zipped(archive: Archive, planned: Sequence[File], entries: Sequence[Entry]) -> AsyncGenerator[Buffer, None]:
     writer = ZipWriter()
+    following = iter(entries)
     async with aclosing(retrieve.contents(archive, planned)) as contents:
-        async for file, chunks in contents:
-            entry = _entry(file)
+        async for _, chunks in contents:
+            entry = next(following)
             if not entry.whole:
                 yield writer.begin(entry)
             async for chunk in chunks:
