@@ -19,6 +19,7 @@ from hounsfield.errors import NotFound
 from hounsfield.index.frames import spans
 from hounsfield.index.instances import StoredInstance
 from hounsfield.index.pixel_formats import pixel_formats
+from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.object_store import Buffer
 
 
@@ -86,6 +87,24 @@ def _media_type(transfer_syntax: str) -> str | None:
 def _is_native(transfer_syntax: str) -> bool:
     syntax = find(transfer_syntax)
     return syntax is not None and syntax.native
+
+
+def parts_of_file(archive: Archive, plan: FramePlan) -> list[FileRange] | None:
+    """The frames as parts of an open file, where they are nothing else; None where they have to be made, or read.
+
+    Raises ObjectMissing, ObjectTruncated.
+    """
+    index = plan.index
+    size = index.frame_bits // 8
+    if plan.form is not None or index.encapsulated or index.stream_start is not None or index.frame_bits % 8:
+        return None
+    if index.word > 1 and plan.transfer_syntax != plan.instance.transfer_syntax:
+        return None
+    if any(length != size for _, length in plan.spans):  # more is read where swapped words are cut
+        return None
+    end = max(offset for offset, _ in plan.spans) + size
+    whole = archive.files.open_range(plan.instance.file_key, 0, end)
+    return None if whole is None else [FileRange(whole.file, *span) for span in plan.spans]
 
 
 async def read(archive: Archive, plan: FramePlan) -> AsyncGenerator[Buffer, None]:

@@ -80,7 +80,8 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
         if count:
             packed += framing.end
             return BytesResponse(packed, framing.content_type)
-    await retrieve.require_files(archive, planned)
+    if len(planned) > 1 or not (by_server and _is_large(planned[0])):  # else it is opened before anything is sent
+        await retrieve.require_files(archive, planned)
     sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
     length = framing.length(sizes) if len(sizes) == len(planned) else None
     return MultipartResponse(framing, _pieces(archive, planned, framing, by_server), length=length)
@@ -176,7 +177,6 @@ async def _single(archive: Archive, request: Request, file: File) -> ASGIApp:
         return StreamedResponse(made.chunks(), content_type, length=made.size)
     span = asked_span(request, file.size)
     if sends_files(request.scope) and span.length >= SENT_BY_SERVER:
-        await retrieve.require_files(archive, [file])
         part = archive.files.open_range(key, span.offset, span.length)
         if part is not None:
             return FileRangeResponse(part, content_type, span.headers, status=span.status)
@@ -200,6 +200,10 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
     choice, plan = await frames.plan(archive, found[0], numbers, [_target(form) for form in forms])
     form = forms[choice]
     content_type = f"{form.media_type}; transfer-syntax={plan.transfer_syntax}"
+    if sends_files(request.scope) and min(length for _, length in plan.spans) >= SENT_BY_SERVER:
+        parts = frames.parts_of_file(archive, plan)
+        if parts is not None:
+            return _frames_in_file(request, parts, content_type, multipart=form.multipart)
     if not form.multipart:
         (body,) = [body async for body in frames.read(archive, plan)]
         span = asked_span(request, len(body))
@@ -209,6 +213,28 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
         return whole_multipart([body async for body in frames.read(archive, plan)], content_type)
     framing = Framing()
     return MultipartResponse(framing, framing.around(_frame_parts(archive, plan, content_type)), length=None)
+
+
+def _frames_in_file(request: Request, parts: Sequence[FileRange], content_type: str, *, multipart: bool) -> ASGIApp:
+    if not multipart:
+        (part,) = parts
+        span = asked_span(request, part.length)
+        wanted = FileRange(part.file, part.offset + span.offset, span.length)
+        return FileRangeResponse(wanted, content_type, span.headers, status=span.status)
+    framing = Framing()
+    length = framing.length((content_type, part.length) for part in parts)
+    return MultipartResponse(framing, _framed(framing, parts, content_type), length=length)
+
+
+async def _framed(
+    framing: Framing, parts: Sequence[FileRange], content_type: str
+) -> AsyncGenerator[Buffer | FileRange, None]:
+    end = b""
+    for part in parts:
+        yield end + framing.head(content_type, part.length)
+        yield part
+        end = PART_END
+    yield end
 
 
 def _target(form: negotiation.Form) -> frames.Target:
