@@ -11,12 +11,12 @@ import os
 import socket
 import struct
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hounsfield.serving.exchange import ClientGone, Exchange
 from hounsfield.serving.head import END_OF_HEAD, MAX_HEAD_BYTES, MalformedBody, RefusedHead, RequestHead
+from hounsfield.serving.output import Output
 
 if TYPE_CHECKING:
     from hounsfield.serving.process import Serving
@@ -48,19 +48,9 @@ READY_CHUNKS = 2
 FLUSH_SECONDS = 0.1
 """When an application waits, a piece that does not fill up is handed over after this time."""
 
-FILE_STEP = 1 << 20
-"""Bytes of a file the kernel is asked to send at a time."""
-TURN_BYTES = 4 << 20
-"""Bytes after which other connections get their turn, however fast this client takes them."""
-_PAGES_PROBED = 128 * 1024
-
 _scratch = memoryview(bytearray(64 * 1024))
 """Where whatever is no body is received; used up before anything else is."""
-_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
-_MORE: int = getattr(socket, "MSG_MORE", 0)
-_SOON_FOLLOWED = 1024
 
-Bytes = bytes | bytearray | memoryview
 Address = tuple[str, int]
 
 
@@ -88,7 +78,8 @@ class Connection:
         self._reading = False
         self._closing = False
         self._lingered = 0
-        self._writer: asyncio.Future[None] | None = None
+        self.output = Output(self.loop, sock, self._lose)
+        """Where answers go."""
         self._last_active = self._head_began = self.loop.time()
         self._resume()
 
@@ -121,57 +112,6 @@ class Connection:
         if self._filled:
             self._flush_soon()
 
-    async def write(self, pieces: Sequence[Bytes], *, more: bool = False) -> None:
-        """Send; done when the kernel has taken everything. Raises ClientGone."""
-        size = sum(map(len, pieces))
-        flags = _MORE if more and size <= _SOON_FOLLOWED else 0
-        while True:
-            if self.lost:
-                raise ClientGone
-            try:
-                sent = (
-                    self._socket.send(pieces[0], flags) if len(pieces) == 1 else self._socket.sendmsg(pieces, (), flags)
-                )
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError as error:
-                self._lose()
-                raise ClientGone from error
-            size -= sent
-            if not size:
-                return
-            pieces = _rest(pieces, sent)
-            await self._writable()
-
-    async def write_file(self, file: int, offset: int, count: int) -> None:
-        """Send a part of a file; done when the kernel has taken it. Raises ClientGone."""
-        turn = TURN_BYTES
-        while count:
-            if self.lost:
-                raise ClientGone
-            step = min(count, FILE_STEP)
-            if not _in_memory(file, offset, step):
-                await self.loop.run_in_executor(None, _read_ahead, file, offset, step)
-                if self.lost:
-                    raise ClientGone
-            try:
-                sent = os.sendfile(self._number, file, offset, step)
-            except (BlockingIOError, InterruptedError):
-                await self._writable()
-                turn = TURN_BYTES
-                continue
-            except OSError as error:
-                self._lose()
-                raise ClientGone from error
-            if not sent:
-                raise RuntimeError("A file is shorter than what was to be sent of it.")
-            offset += sent
-            count -= sent
-            turn -= sent
-            if turn <= 0 and count:
-                turn = TURN_BYTES
-                await asyncio.sleep(0)
-
     # --- what the process calls ---
 
     def look_at_clock(self, now: float) -> None:
@@ -182,8 +122,8 @@ class Connection:
                 self._refuse(408, "The request took too long.")
             elif now - self._last_active > (LINGER_SECONDS if self._closing else IDLE_SECONDS):
                 self._lose()
-        elif self._writer is not None:
-            if now - self._last_active > STALL_SECONDS:
+        elif self.output.is_waiting:
+            if now - self.output.last_active > STALL_SECONDS:
                 self._lose()
         elif exchange.is_waiting and not exchange.body_complete and now - self._last_active > STALL_SECONDS:
             exchange.break_body()
@@ -454,65 +394,12 @@ class Connection:
         self.lost = True
         self._pause()
         self._drop_body()
-        if self._writer is not None:
-            self.loop.remove_writer(self._number)
-            if not self._writer.done():
-                self._writer.set_result(None)
+        self.output.close()
         self._socket.close()
         if self._exchange is not None:
             self._exchange.wake()
         if self._task is None:
             self._serving.forget(self)
 
-    async def _writable(self) -> None:
-        """Wait until the kernel takes more. Sending says what is wrong if the client has gone."""
-        self._writer = self.loop.create_future()
-        self.loop.add_writer(self._number, self._writer_ready)
-        self._last_active = self.loop.time()
-        try:
-            await self._writer
-        finally:
-            self._writer = None
-            if not self.lost:
-                self.loop.remove_writer(self._number)
-        self._last_active = self.loop.time()
-
-    def _writer_ready(self) -> None:
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)
-
 
 _EXTENSIONS: dict[str, Any] = {"http.response.zerocopysend": {}} if hasattr(os, "sendfile") else {}
-
-
-def _rest(pieces: Sequence[Bytes], sent: int) -> list[Bytes]:
-    """What is left of ``pieces`` when ``sent`` bytes of them have gone."""
-    rest: list[Bytes] = []
-    for piece in pieces:
-        if sent >= len(piece):
-            sent -= len(piece)
-        else:
-            rest.append(memoryview(piece)[sent:] if sent else piece)
-            sent = 0
-    return rest
-
-
-def _in_memory(file: int, offset: int, count: int) -> bool:
-    """Whether the kernel can send this without waiting for the disk; as far as samples tell."""
-    if _NOWAIT is None:
-        return True
-    probe = bytearray(1)
-    last = offset + count - 1
-    for place in (*range(offset, last, _PAGES_PROBED), last):
-        try:
-            if os.preadv(file, [probe], place, _NOWAIT) != 1:
-                return False
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True  # not known on this file system
-    return True
-
-
-def _read_ahead(file: int, offset: int, count: int) -> None:
-    os.pread(file, count, offset)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hounsfield.serving.connection import Connection
 
 Message = dict[str, Any]
+Bytes = bytes | bytearray | memoryview
 
 JOIN_BYTES = 16 * 1024
 """A body up to this size is copied behind its head, which is cheaper than handing over two pieces."""
@@ -104,7 +105,7 @@ class Exchange:
         if self._continue:
             self._continue = False
             if not self.started:
-                await self._connection.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+                await self._connection.output.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
         while True:
             # What has come is handed over even if the client has gone since: the application may need no more.
             if self.body:
@@ -176,8 +177,8 @@ class Exchange:
         self._status = status
         self._head = b"".join(lines)
 
-    async def _send_body(self, body: bytes | bytearray | memoryview, more: bool) -> None:
-        pieces: list[bytes | bytearray | memoryview] = []
+    async def _send_body(self, body: Bytes, more: bool) -> None:
+        pieces: list[Bytes] = []
         if self._head:
             pieces.append(self._head)
             self._head = b""
@@ -195,27 +196,27 @@ class Exchange:
             pieces = [b"".join(pieces)]
         self.started = True
         if pieces:
-            await self._connection.write(pieces, more=more)
+            await self._connection.output.write(pieces, more=more)
         if not more:
             self._finish()
 
     async def _send_file(self, message: Message) -> None:
         more = bool(message.get("more_body", False))
         size = self._count(message["count"])
-        pieces: list[bytes | bytearray | memoryview] = [self._head] if self._head else []
+        pieces: list[Bytes] = [self._head] if self._head else []
         self._head = b""
         if self._chunked and size:
             pieces.append(b"%x\r\n" % size)
         self.started = True
         if pieces:
-            await self._connection.write(pieces, more=True)
+            await self._connection.output.write(pieces, more=True)
         if size:
-            await self._connection.write_file(message["file"], message.get("offset", 0), size)
+            await self._connection.output.write_file(message["file"], message.get("offset", 0), size)
         if not more:
             self._check_end()
         end = (b"\r\n" if size else b"") + (b"" if more else b"0\r\n\r\n") if self._chunked else b""
         if end:
-            await self._connection.write([end], more=more)
+            await self._connection.output.write([end], more=more)
         if not more:
             self._finish()
 
