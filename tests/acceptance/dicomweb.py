@@ -64,10 +64,11 @@ def sibling(ds: Dataset, *, same_series: bool = True, **attributes: Any) -> Data
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a multipart answer."""
+    """One part of a multipart answer; ``length`` is its Content-Length, which is not among ``headers``."""
 
     headers: Mapping[str, str]
     body: bytes
+    length: int | None = None
 
 
 def parts(response: httpx.Response) -> list[Part]:
@@ -86,7 +87,10 @@ def parts(response: httpx.Response) -> list[Part]:
         head, blank, body = piece[2:].partition(b"\r\n\r\n")
         assert blank
         message: Message = email.message_from_bytes(head)
-        read.append(Part({name.lower(): value for name, value in message.items()}, body))
+        headers = {name.lower(): value for name, value in message.items()}
+        length = headers.pop("content-length", None)
+        assert length is None or int(length) == len(body)
+        read.append(Part(headers, body, None if length is None else len(body)))
     return read
 
 

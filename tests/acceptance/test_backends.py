@@ -1,5 +1,7 @@
 """The same round on PostgreSQL with S3 and with Azure Blob, each served by two machines."""
 
+import io
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -109,6 +111,18 @@ def test_a_round(machines: list[Server], version: str) -> None:
         assert sorted(part.body for part in received) == sorted(files)
         frame = reader.get(f"{instance_path(other, version)}/frames/2", headers={"accept": "application/octet-stream"})
         assert frame.content == bytes(range(128, 256))
+        part = reader.get(instance_path(large, version), headers={"accept": ORIGINAL, "range": "bytes=9000000-9000099"})
+        assert (part.status_code, part.content) == (206, files[1][9_000_000:9_000_100])
+        bulk = f"{instance_path(large, version)}/bulkdata"
+        assert reader.get(f"{bulk}/7FE00010").content == large.PixelData
+        assert reader.get(f"{bulk}/7FE00010", headers={"range": "bytes=-10"}).content == large.PixelData[-10:]
+        (whole,) = parts(reader.get(bulk))
+        assert whole.body == large.PixelData
+        described = reader.get(f"{study_path(first, version)}/metadata?bulkdata=uri").json()
+        assert sorted("BulkDataURI" in ds["7FE00010"] for ds in described) == [False, False, True]
+        zipped = reader.get(study_path(first, version), headers={"accept": "application/zip"})
+        with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
+            assert sorted(map(archive.read, archive.namelist())) == sorted(files)
         metadata = reader.get(f"{series_path(first, version)}/metadata")
         assert sorted(value(ds, "00080018") for ds in metadata.json()) == sorted(
             ds.SOPInstanceUID for ds in datasets[:2]

@@ -83,6 +83,7 @@ def test_several_frames_come_in_the_order_asked(
     for accept in (FRAMES, EXPLICIT_FRAMES, "*/*", 'multipart/related; type="*/*"'):
         received = parts(get(client, path, numbers, accept))
         assert [part.body for part in received] == [FIVE[number] for number in expected]
+        assert all(part.length == len(part.body) for part in received)
         for part in received:
             assert part.headers == {"content-type": f"{OCTETS}; transfer-syntax={EXPLICIT}"}
 

@@ -1,10 +1,13 @@
 """Metadata at the three levels, and its validators (retrieve.md §7)."""
 
+import gzip
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from backports import zstd
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -200,3 +203,122 @@ def test_a_series_larger_than_a_page(client: httpx.Client) -> None:
         uids = [value(ds, "00080018") for ds in response.json()]
         assert sorted(uids) == sorted(ds.SOPInstanceUID for ds in datasets)
         assert response.headers["etag"].endswith(f"-{len(datasets)}")
+
+
+# --- content codings ---
+
+
+def raw(client: httpx.Client, path: str, coding: str | None, **headers: str) -> tuple[httpx.Response, bytes]:
+    """The answer, and its body as it came over the wire."""
+    request = client.build_request("GET", path, headers={"accept": "application/dicom+json", **headers})
+    del request.headers["accept-encoding"]
+    if coding is not None:
+        request.headers["accept-encoding"] = coding
+    response = client.send(request, stream=True)
+    body = b"".join(response.iter_raw())
+    response.close()
+    return response, body
+
+
+DECODERS: dict[str | None, Callable[[bytes], bytes]] = {None: bytes, "gzip": gzip.decompress, "zstd": zstd.decompress}
+
+
+@pytest.fixture(scope="module")
+def many(client: httpx.Client) -> Dataset:
+    """The first instance of a series of more than one page."""
+    first = factories.dataset(PixelData=None)
+    for _ in range(3):
+        dicomweb.store(client, *(dicomweb.sibling(first, PixelData=None) for _ in range(100)))
+    dicomweb.store(client, first)
+    return first
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("path", LEVELS)
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("identity", None),
+        ("br", None),
+        ("gzip", "gzip"),
+        ("zstd", "zstd"),
+        ("gzip;q=0.5, zstd;q=0.4", "gzip"),
+        ("gzip;q=0, *", "zstd"),
+        ("identity, gzip;q=0.9", None),
+    ],
+)
+def test_content_codings(
+    client: httpx.Client, many: Dataset, path: Any, version: str, accepted: str | None, expected: str | None
+) -> None:
+    url = f"{path(many, version)}/metadata"
+    plain, text = raw(client, url, None)
+    response, body = raw(client, url, accepted)
+    assert response.headers.get("content-encoding") == expected
+    assert DECODERS[expected](body) == text
+    assert len(json.loads(text)) == (1 if path is instance_path else 301)
+    assert (len(body) < len(text) / 2) is (expected is not None)
+    for answer in (plain, response):
+        assert answer.headers["vary"] == "Accept-Encoding"
+        assert answer.headers["content-type"] == "application/dicom+json"
+        assert answer.headers["etag"] == plain.headers["etag"]
+    unchanged, nothing = raw(client, url, accepted, **{"if-none-match": plain.headers["etag"]})
+    assert (unchanged.status_code, nothing) == (304, b"")
+    assert unchanged.headers["vary"] == "Accept-Encoding"
+
+
+def test_one_instance_is_sent_as_it_is_kept_and_a_series_as_small_as_can_be(
+    client: httpx.Client, many: Dataset
+) -> None:
+    everything = "gzip, deflate, br, zstd"
+    assert raw(client, f"{instance_path(many)}/metadata", everything)[0].headers["content-encoding"] == "gzip"
+    assert raw(client, f"{series_path(many)}/metadata", everything)[0].headers["content-encoding"] == "zstd"
+
+
+def test_refusals_are_never_compressed(client: httpx.Client) -> None:
+    for path in ("/v2/studies/1.2/metadata", "/v2/studies/x/metadata"):
+        response, body = raw(client, path, "gzip, zstd")
+        assert response.status_code in (400, 404)
+        assert "content-encoding" not in response.headers
+        assert body.decode().startswith("The specified")
+
+
+def test_searches_are_compressed_as_well(client: httpx.Client, many: Dataset) -> None:
+    search = f"{series_path(many)}/instances?includefield=all"
+    plain, text = raw(client, search, None)
+    assert plain.headers["vary"] == "Accept-Encoding"
+    assert len(json.loads(text)) == 100
+    for coding in ("gzip", "zstd"):
+        response, body = raw(client, search, coding)
+        assert response.headers["content-encoding"] == coding
+        assert DECODERS[coding](body) == text
+    # What is smaller than a packet stays as it is.
+    small, _ = raw(client, f"{search}&limit=1", "gzip")
+    assert small.headers["vary"] == "Accept-Encoding"
+    none, _ = raw(client, f"/v2/studies?StudyInstanceUID={factories.uid()}", "gzip")
+    assert none.status_code == 204
+
+
+# --- the original version ---
+
+
+@pytest.mark.parametrize("value", ["true", "True", "TRUE", "false", "nonsense", ""])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_instance_that_was_never_updated_is_its_own_original(client: httpx.Client, value: str, version: str) -> None:
+    """retrieve.md §9: until there are updates, the header changes nothing, on files and on metadata."""
+    ds = factories.dataset()
+    dicomweb.store(client, ds, dicomweb.sibling(ds))
+    for path in LEVELS:
+        url = path(ds, version)
+        plain, asked = (metadata(client, url, **more) for more in ({}, {"msdicom-request-original": value}))
+        assert asked.status_code == 200
+        assert (asked.content, asked.headers["etag"]) == (plain.content, plain.headers["etag"])
+        etag = {"msdicom-request-original": value, "if-none-match": plain.headers["etag"]}
+        assert metadata(client, url, **etag).status_code == 304
+        headers = {"accept": dicomweb.ORIGINALS, "msdicom-request-original": value}
+        latest = dicomweb.parts(client.get(url, headers={"accept": dicomweb.ORIGINALS}))
+        original = dicomweb.parts(client.get(url, headers=headers))
+        assert [part.body for part in original] == [part.body for part in latest]
+    frame = client.get(f"{instance_path(ds)}/frames/1", headers={"msdicom-request-original": value})
+    assert dicomweb.parts(frame)[0].body == ds.PixelData

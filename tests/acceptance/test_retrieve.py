@@ -109,6 +109,7 @@ def test_a_study_and_its_series_hold_every_instance(
         received = parts(response)
         assert sorted(part.body for part in received) == sorted(files)
         assert int(response.headers["content-length"]) == len(response.content)
+        assert all(part.length == len(part.body) for part in received)
         for part in received:
             syntax = pydicom.dcmread(io.BytesIO(part.body), stop_before_pixels=True).file_meta.TransferSyntaxUID
             assert part.headers == {"content-type": f"application/dicom; transfer-syntax={syntax}"}

@@ -22,9 +22,9 @@ START_SECONDS = 30
 
 @contextmanager
 def served(url: str, log: Path) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
-    """A client of a granian that serves the database at ``url``, and its process."""
+    """A client of a process that serves the database at ``url``, and its process."""
     port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "tests.fhir.served:app"]
+    command = [sys.executable, "-m", "tests.fhir.served", str(port)]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,

@@ -63,7 +63,7 @@ def entries(pipe: Pipe, headers: list[tuple[str, str]], status: int | None = 200
     return pipe.lines()
 
 
-def test_two_entries_an_action(pipe: Pipe) -> None:
+async def test_two_entries_an_action(pipe: Pipe) -> None:
     before, after = entries(pipe, [("accept", "*/*")], 404, sub="ann", groups=["a", "b", 7], secret="no")
     assert before.pop("ActionType") == "Executing"
     assert after.pop("ActionType") == "Executed"
@@ -86,16 +86,16 @@ def test_two_entries_an_action(pipe: Pipe) -> None:
     }
 
 
-def test_no_answer_has_no_status(pipe: Pipe) -> None:
+async def test_no_answer_has_no_status(pipe: Pipe) -> None:
     assert entries(pipe, [], None)[1]["StatusCode"] is None
 
 
-def test_custom_headers(pipe: Pipe) -> None:
+async def test_custom_headers(pipe: Pipe) -> None:
     headers = [("x-ms-azuredicom-audit-site", "north"), ("x-other", "no"), ("x-ms-azuredicom-audit-2", "a=b")]
     assert entries(pipe, headers)[0]["CustomHeaders"] == "x-ms-azuredicom-audit-site=north;x-ms-azuredicom-audit-2=a=b"
 
 
-def test_limits_of_custom_headers(pipe: Pipe) -> None:
+async def test_limits_of_custom_headers(pipe: Pipe) -> None:
     name = "x-ms-azuredicom-audit-"
     assert len(entries(pipe, [(f"{name}{number}", "v" * 2048) for number in range(10)])) == 2
     with pytest.raises(BadRequest, match="10"):
@@ -115,7 +115,7 @@ def test_limits_of_custom_headers(pipe: Pipe) -> None:
         ("x", False),
     ],
 )
-def test_the_trace_of_the_caller_goes_on(pipe: Pipe, header: str, kept: bool) -> None:
+async def test_the_trace_of_the_caller_goes_on(pipe: Pipe, header: str, kept: bool) -> None:
     found = entries(pipe, [("traceparent", header)])[0]["CorrelationId"]
     assert (found == "ab" * 16) is kept
     assert re.fullmatch(r"[0-9a-f]{32}", found)

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import not_found
@@ -90,15 +90,16 @@ def at_hand(archive: Archive, key: str, offset: int, length: int) -> bytearray |
     return data if archive.files.at_hand(key, offset, memoryview(data)) else None
 
 
-async def contents(archive: Archive, files: Sequence[File]) -> AsyncIterator[tuple[File, AsyncIterator[Buffer]]]:
-    """Each file with its bytes; the iterator of one must be used up before the next is asked for."""
+async def contents(archive: Archive, files: Sequence[File]) -> AsyncGenerator[tuple[File, AsyncIterator[Buffer]], None]:
+    """Each file, now with its size, and its bytes; the iterator of one must be used up before the next is asked for."""
     groups = _groups(files)
     ahead: asyncio.Task[Sequence[Buffer]] | None = None
     conversions = _Conversions(archive, files)
     try:
         for number, group in enumerate(groups):
             if group[0].size is None:
-                yield group[0], await conversions.next()
+                made = await conversions.next()
+                yield replace(group[0], size=made.size), made.chunks()
                 continue
             if not _is_small(group[0]):
                 yield group[0], archive.files.get(group[0].instance.file_key)
@@ -131,8 +132,8 @@ class _Conversions:
         self._ahead: deque[asyncio.Task[Transcoded]] = deque()
         self._several = len(files) > 1
 
-    async def next(self) -> AsyncIterator[Buffer]:
-        """The bytes of the next one."""
+    async def next(self) -> Transcoded:
+        """The next one."""
         while len(self._ahead) <= self._archive.codecs.limits.processes:
             file = next(self._files, None)
             if file is None:
@@ -144,7 +145,7 @@ class _Conversions:
             if self._several:  # it may be too late for a status: the connection breaks, and only the log says why
                 logger.error("An answer of several instances fails: %s", error.message)
             raise
-        return made.chunks()
+        return made
 
     def cancel(self) -> None:
         """Nobody wants the rest."""

@@ -5,9 +5,7 @@ import ipaddress
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +26,6 @@ from hounsfield.storage.urls import check_url
 
 DRAIN_SECONDS = 12
 """How long requests under way may take after SIGTERM before their process is ended; the whole stop stays below 20 s."""
-RESTART_SECONDS = 1.0
-"""Pause before a background process that died is started again."""
 MAX_WORKERS = 4
 """API processes by default, where the machine has as many processors."""
 
@@ -258,60 +254,15 @@ def refuse_lost_partitions(settings: Settings, data_dir: Path) -> None:
 
 def _run(options: ProcessOptions, workers: int) -> None:
     """Supervise the API processes and the background process until a signal comes."""
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces, Loops
-    from granian.log import LogLevels
+    from hounsfield.cli import application
+    from hounsfield.serving.supervisor import Supervisor, listen
 
-    server = Granian(
-        "hounsfield.cli.application:create",
-        address=options.host,
-        port=options.port,
-        interface=Interfaces.ASGI,
-        workers=workers,
-        loop=Loops.uvloop,
-        http=HTTPModes.http1,
-        factory=True,
-        log_level=LogLevels.error,
-        respawn_failed_workers=True,
-        workers_kill_timeout=DRAIN_SECONDS,
-        websockets=False,
+    supervisor = Supervisor(
+        application.create,
+        listen(options.host, options.port),
+        workers,
+        companion=[sys.executable, "-m", "hounsfield.cli.background"] if options.worker or options.cast else None,
+        drain_seconds=DRAIN_SECONDS,
+        report=lambda text: typer.echo(f"hounsfield: {text}", err=True),
     )
-    if options.worker or options.cast:
-        keeper = Keeper()
-        server.on_startup(keeper.start)
-        server.on_shutdown(keeper.stop)
-    server.on_startup(lambda: typer.echo(f"Hounsfield is listening on {options.own_root}"))
-    server.serve()
-
-
-class Keeper:
-    """Keeps the background process running: started again when it dies, ended when the server stops."""
-
-    def __init__(self) -> None:
-        self._command = [sys.executable, "-m", "hounsfield.cli.background"]
-        self._stopping = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the process and watch it."""
-        self._process = subprocess.Popen(self._command)
-        threading.Thread(target=self._watch, name="background-keeper", daemon=True).start()
-
-    def stop(self) -> None:
-        """End the process, by force if it does not go within DRAIN_SECONDS."""
-        self._stopping.set()
-        assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(DRAIN_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-    def _watch(self) -> None:
-        while True:
-            assert self._process is not None
-            self._process.wait()
-            if self._stopping.wait(RESTART_SECONDS):
-                return
-            typer.echo("hounsfield: the background process ended unexpectedly and is started again.", err=True)
-            self._process = subprocess.Popen(self._command)
+    supervisor.run(lambda: typer.echo(f"Hounsfield is listening on {options.own_root}"))

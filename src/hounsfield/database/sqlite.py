@@ -261,17 +261,23 @@ class SqliteDatabase:
             connection.execute("BEGIN IMMEDIATE")
             faults.point("transaction: begun")
             for job in group:
-                connection.execute("SAVEPOINT unit")
+                # Where nobody else's work is in the transaction, it is rolled back as a whole.
+                undo = [] if len(group) == 1 else ["ROLLBACK TO unit", "RELEASE unit"]
+                if undo:
+                    connection.execute("SAVEPOINT unit")
                 try:
                     job.result = run_to_end(job.unit(transaction))
-                    connection.execute("RELEASE unit")
+                    if undo:
+                        connection.execute("RELEASE unit")
                 except Exception as error:
                     if not connection.in_transaction:
                         # SQLite gave up the whole transaction (disk full, I/O error): nobody's work is saved.
                         raise
                     job.error = _of_unit(error)
-                    connection.execute("ROLLBACK TO unit")
-                    connection.execute("RELEASE unit")
+                    for statement in undo or ["ROLLBACK"]:
+                        connection.execute(statement)
+            if not connection.in_transaction:
+                return
             faults.point("transaction: before commit")
             committing = True
             connection.execute("COMMIT")

@@ -4,6 +4,7 @@ Bytes come through a window that grows with the header and jumps over bulk value
 the enclosing item and the source before anything is allocated, and the limits below bound what a hostile file can cost.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from struct import pack
 from typing import NamedTuple
@@ -74,9 +75,28 @@ class Problem(NamedTuple):
     strict: str | None
 
 
+class BulkValue(NamedTuple):
+    """Where a value that the dataset leaves out lies in its source: ``length`` bytes from ``offset``.
+
+    ``fragments`` are offset and length of the pieces of an encapsulated value, the Basic Offset Table left out; None
+    where the value is not encapsulated.
+    """
+
+    path: Path
+    key: str
+    vr: str
+    offset: int
+    length: int
+    big_endian: bool
+    fragments: Sequence[tuple[int, int]] | None = None
+
+
 @dataclass(slots=True)
 class DatasetReader:
-    """Reads one dataset. After ``read``: the dataset, its problems, what was left out at top level, and the pixels."""
+    """Reads one dataset. After ``read``: the dataset, its problems, what was left out at top level, and the pixels.
+
+    ``bulk`` collects what was left out at any level, if it is a list.
+    """
 
     source: ByteSource
     encoding: Encoding
@@ -85,6 +105,7 @@ class DatasetReader:
     left_out: dict[str, str] = field(default_factory=dict)
     located: dict[int, tuple[int, int]] = field(default_factory=dict)
     pixels: PixelData | None = None
+    bulk: list[BulkValue] | None = None
     _size: int = 0
     _window: bytes = b""
     _base: int = 0
@@ -326,6 +347,7 @@ class DatasetReader:
                 self._value(known, header + raw, out, path)
                 self.encoding = outer
                 return
+        self._note(entry.key, entry.vr, data, end - data, path)
         if not path:
             self.left_out[entry.key] = entry.vr
             if entry.tag == PIXEL_DATA:
@@ -333,14 +355,29 @@ class DatasetReader:
             elif entry.tag in _EXTENDED_OFFSET_TABLES:
                 self.located[entry.tag] = (data, end - data)
 
+    def _note(
+        self,
+        key: str,
+        vr: str,
+        offset: int,
+        length: int,
+        path: Path,
+        fragments: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        if self.bulk is not None:
+            big_endian = self.encoding.endian == ">"
+            self.bulk.append(BulkValue(path, key, vr, offset, length, big_endian, fragments))
+
     def _defined_sequence(self, entry: Entry, pos: int, data: int, end: int, out: Dataset, path: Path) -> None:
         """A sequence of known length, perhaps one read before; or what only the dictionary takes for a sequence."""
         encoding = self.encoding
         if not encoding.explicit and data < end and self._bytes(data, min(4, end - data)) != b"\xfe\xff\x00\xe0":
+            self._note(entry.key, "UN", data, end - data, path)
             if not path:
                 self.left_out[entry.key] = "UN"
             return
-        piece = self._bytes(pos, end - pos) if end - pos <= REMEMBERED_SEQUENCE else b""
+        # What is remembered of a sequence is not where its bulk values are.
+        piece = self._bytes(pos, end - pos) if end - pos <= REMEMBERED_SEQUENCE and self.bulk is None else b""
         known = encoding.sequences.get(piece)
         if known is not None:
             out[entry.key] = known
@@ -354,10 +391,13 @@ class DatasetReader:
         """Reads UN bytes as the implicit VR sequence the dictionary says they are; False if they are not one."""
         outer, self.encoding = self.encoding, IMPLICIT_LITTLE
         known, state = len(self.problems), (self._encodings, self._signedness.signed)
+        noted = len(self.bulk or ())
         try:
             self._sequence(entry, data, end, end, out, path)
         except UnreadableInstance:
             del self.problems[known:]
+            if self.bulk is not None:
+                del self.bulk[noted:]
             self._encodings, self._signedness.signed = state
             return False
         finally:
@@ -399,6 +439,9 @@ class DatasetReader:
         limit = MAX_ELEMENTS - self._count
         starts, lengths, end = walk_items(self.source, self.encoding.item, pos, stop, limit, self._window, self._base)
         self._count += len(starts)
+        if self.bulk is not None:
+            pieces = [(start + 8, length) for start, length in zip(starts[1:], lengths[1:], strict=True)]
+            self._note(entry.key, entry.vr, pos, end - 8 - pos, path, pieces)
         if not path:
             self.left_out[entry.key] = entry.vr
             if entry.tag == PIXEL_DATA:

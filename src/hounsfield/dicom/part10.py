@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from struct import Struct
 
-from hounsfield.dicom.dataset_reader import FIRST_WINDOW, Dataset, DatasetReader, Problem
+from hounsfield.dicom.dataset_reader import FIRST_WINDOW, BulkValue, Dataset, DatasetReader, Problem
 from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, LONG_HEADER, Encoding
 from hounsfield.dicom.frames import FrameIndex, index_frames
 from hounsfield.dicom.source import ByteSource, InflatedSource, UnreadableInstance
@@ -54,6 +54,64 @@ def read_instance(source: ByteSource) -> Instance:
 
     Reads the header and, of pixel data, only item headers; memory is bounded by the limits of dataset_reader.
     """
+    opened = _open(source)
+    source, syntax, encoding = opened.source, opened.syntax, opened.encoding
+    reader = DatasetReader(source, encoding)
+    reader.read(opened.start, opened.window)
+    pixels, frames = reader.pixels, None
+    if pixels is not None and (pixels.fragments is not None or syntax is None or syntax.native):
+        big_endian = encoding is EXPLICIT_BIG
+        frames = index_frames(
+            source, pixels, reader.dataset, reader.located, big_endian=big_endian, stream_start=opened.stream_start
+        )
+    return Instance(
+        syntax.uid if syntax else _GUESSED[encoding],
+        opened.has_preamble,
+        reader.dataset,
+        reader.problems,
+        reader.left_out,
+        frames,
+    )
+
+
+@dataclass(slots=True)
+class BulkData:
+    """What the metadata of an instance leave out (retrieve.md §7).
+
+    ``source`` is what the positions of ``values`` count in: the file, or its inflated dataset if ``inflated``.
+    """
+
+    transfer_syntax: str
+    source: ByteSource
+    inflated: bool
+    dataset: Dataset
+    values: list[BulkValue]
+
+
+def read_bulk_data(source: ByteSource) -> BulkData:
+    """Finds the bulk values of an instance; raises and costs what ``read_instance`` does."""
+    opened = _open(source)
+    values: list[BulkValue] = []
+    reader = DatasetReader(opened.source, opened.encoding, bulk=values)
+    reader.read(opened.start, opened.window)
+    syntax = opened.syntax.uid if opened.syntax else _GUESSED[opened.encoding]
+    return BulkData(syntax, opened.source, opened.stream_start is not None, reader.dataset, values)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A file whose dataset begins at ``start`` of ``source``, of which ``window`` are the first bytes."""
+
+    source: ByteSource
+    start: int
+    window: bytes
+    has_preamble: bool
+    syntax: TransferSyntax | None
+    encoding: Encoding
+    stream_start: int | None
+
+
+def _open(source: ByteSource) -> _Opened:
     if source.size < _MIN_SIZE:
         raise UnreadableInstance("The file is too short to be a DICOM instance.")
     window = source.read_at(0, FIRST_WINDOW)
@@ -65,22 +123,7 @@ def read_instance(source: ByteSource) -> Instance:
         source, start, window = InflatedSource(source, start), 0, b""
     head = window[start : start + 8] if start + 8 <= len(window) else source.read_at(start, 8)
     encoding = _encoding(syntax, head, bare=start == 0 and stream_start is None)
-    reader = DatasetReader(source, encoding)
-    reader.read(start, window)
-    pixels, frames = reader.pixels, None
-    if pixels is not None and (pixels.fragments is not None or syntax is None or syntax.native):
-        big_endian = encoding is EXPLICIT_BIG
-        frames = index_frames(
-            source, pixels, reader.dataset, reader.located, big_endian=big_endian, stream_start=stream_start
-        )
-    return Instance(
-        syntax.uid if syntax else _GUESSED[encoding],
-        has_preamble,
-        reader.dataset,
-        reader.problems,
-        reader.left_out,
-        frames,
-    )
+    return _Opened(source, start, window, has_preamble, syntax, encoding, stream_start)
 
 
 _GUESSED = {

@@ -146,6 +146,11 @@ _INSERT_STUDY = (
 )
 _UPDATE_STUDY = f"UPDATE study SET {', '.join(f'{column} = ?' for column in _STUDY_STORED)} WHERE id = ?"
 _SELECT_SERIES = f"SELECT id, {', '.join(_SERIES_COLUMNS)} FROM series WHERE study_id = ? AND series_uid = ?"
+_SELECT_BOTH = (
+    f"SELECT s.id, {', '.join(f's.{column}' for column in _STUDY_COLUMNS)}, "
+    f"e.id, {', '.join(f'e.{column}' for column in _SERIES_COLUMNS)} "
+    "FROM study s JOIN series e ON e.study_id = s.id WHERE s.partition_key = ? AND s.study_uid = ? AND e.series_uid = ?"
+)
 _INSERT_SERIES = (
     f"INSERT INTO series (partition_key, study_id, series_uid, created, {', '.join(_SERIES_STORED)}) "
     f"VALUES ({_marks(4 + len(_SERIES_STORED))}) ON CONFLICT (study_id, series_uid) DO NOTHING RETURNING id"
@@ -208,6 +213,8 @@ async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> li
     series: dict[tuple[int, str, str | None], _Held] = {}
     # Everybody takes rows in this order: two requests about the same studies would else wait for each other.
     ordered = sorted(instances, key=_row_order) if len(instances) > 1 else instances
+    if len(ordered) == 1 and tx.dialect == "sqlite":
+        await _hold_both(tx, ordered[0], studies, series)
     for new in ordered:
         if new.path.study_key not in studies:
             studies[new.path.study_key] = await _hold_study(tx, new, now)
@@ -256,6 +263,21 @@ async def _insert(tx: Transaction, new: NewInstance, study_id: int, series_id: i
     version = int(row[0])
     await tx.execute(_INSERT_CONTENT, version, new.metadata, new.frames)
     return version
+
+
+async def _hold_both(
+    tx: Transaction,
+    new: NewInstance,
+    studies: dict[tuple[int, str], _Held],
+    series: dict[tuple[int, str, str | None], _Held],
+) -> None:
+    """Study and series of an instance with one statement, if both are there, as they are for most."""
+    path = new.path
+    row = await tx.fetch_one(_SELECT_BOTH, path.partition_key, path.study_uid, path.series_uid)
+    if row is not None:
+        second = 1 + len(_STUDY_COLUMNS)
+        studies[path.study_key] = _Held(int(row[0]), tuple(row[1:second]))
+        series[path.series_key] = _Held(int(row[second]), tuple(row[second + 1 :]))
 
 
 async def _hold_study(tx: Transaction, new: NewInstance, now: int) -> _Held:

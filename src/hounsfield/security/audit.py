@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -49,13 +50,19 @@ class AuditLog:
         self._lost = 0
         self._is_scheduled = False
 
-    def write(self, entry: Mapping[str, Any]) -> None:
-        """Append an entry."""
+    def write(self, entry: Mapping[str, Any], *, at_once: bool = True) -> None:
+        """Append an entry; one that is not to be written ``at_once`` goes with the next, RETRY_SECONDS later at most.
+
+        Most actions are over by then, and every write lets other threads have the interpreter.
+        """
         if self._lost and not self._waiting:
             lost, self._lost = self._lost, 0
             self._append({"Timestamp": _now(), "Category": "AuditEvent", "LostEntries": lost})
         self._append(entry)
-        self._flush()
+        if at_once:
+            self._flush()
+        else:
+            self._flush_later()
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         line = msgspec.json.encode(entry) + b"\n"
@@ -68,19 +75,38 @@ class AuditLog:
     def _flush(self) -> None:
         try:
             while self._waiting and (self._is_file or self._ready.poll(0)):
-                line = self._waiting[0]
-                written = os.write(self._descriptor, line if self._is_file else line[:ATOMIC_BYTES])
-                self._waiting_bytes -= written
-                if written == len(line):
-                    self._waiting.popleft()
-                else:
-                    self._waiting[0] = line[written:]
+                piece = self._next_piece()
+                self._written(os.write(self._descriptor, piece))
         except OSError:
             # Nobody reads any more, or the disk is full: there is no other place to say so.
             self._lost += len(self._waiting)
             self._waiting.clear()
             self._waiting_bytes = 0
-        if self._waiting and not self._is_scheduled:
+        if self._waiting:
+            self._flush_later()
+
+    def _next_piece(self) -> bytes:
+        """The lines that can be written together, or the beginning of one that is too long for that."""
+        if len(self._waiting) == 1 or self._is_file:
+            lines = b"".join(self._waiting)
+            return lines if self._is_file else lines[:ATOMIC_BYTES]
+        size, count = 0, 0
+        for line in self._waiting:
+            if size + len(line) > ATOMIC_BYTES:
+                break
+            size += len(line)
+            count += 1
+        return b"".join(islice(self._waiting, count)) if count else self._waiting[0][:ATOMIC_BYTES]
+
+    def _written(self, count: int) -> None:
+        self._waiting_bytes -= count
+        while self._waiting and count >= len(self._waiting[0]):
+            count -= len(self._waiting.popleft())
+        if count:
+            self._waiting[0] = self._waiting[0][count:]
+
+    def _flush_later(self) -> None:
+        if not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
 
@@ -112,16 +138,15 @@ class AuditRecord:
 
     def executing(self) -> None:
         """Before the action."""
-        self._write(EXECUTING)
+        self._write(EXECUTING, at_once=False)
 
     def executed(self, status: int | None) -> None:
         """After the answer with this status; None where there was none, as the client had gone."""
-        self._write(EXECUTED, StatusCode=status)
+        self._write(EXECUTED, at_once=True, StatusCode=status)
 
-    def _write(self, action_type: str, **more: Any) -> None:
-        self._log.write(
-            {"Timestamp": _now(), "Category": "AuditEvent", "ActionType": action_type, **self._entry, **more}
-        )
+    def _write(self, action_type: str, *, at_once: bool, **more: Any) -> None:
+        entry = {"Timestamp": _now(), "Category": "AuditEvent", "ActionType": action_type, **self._entry, **more}
+        self._log.write(entry, at_once=at_once)
 
 
 class Audit:

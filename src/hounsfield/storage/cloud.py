@@ -19,6 +19,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from hounsfield.errors import ExternalStoreRefused, SettingsError, StoreUnavailable
 from hounsfield.storage.azure import AzureAccount, create_container, parse_connection_string
+from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated
 from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
 from hounsfield.storage.options import StoreOptions, Tuning
@@ -156,6 +157,11 @@ class CloudStore:
 
     def local_path(self, key: str) -> Path | None:
         """See ObjectStore."""
+        return None
+
+    def open_range(self, key: str, offset: int, length: int) -> FileRange | None:
+        """See ObjectStore."""
+        check_key(key)
         return None
 
     async def delete_many(self, keys: Iterable[str]) -> None:

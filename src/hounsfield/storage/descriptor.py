@@ -1,6 +1,7 @@
 """A file descriptor that threads can share."""
 
 import os
+from dataclasses import dataclass
 
 
 class Descriptor:
@@ -22,3 +23,15 @@ class Descriptor:
 
     def __del__(self) -> None:
         os.close(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """``length`` bytes of an open file from ``offset``: something to send without reading it."""
+
+    file: Descriptor
+    offset: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length

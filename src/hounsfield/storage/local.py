@@ -20,7 +20,7 @@ from typing import TypeVar
 from hounsfield import faults
 from hounsfield.errors import StoreUnavailable
 from hounsfield.storage import listing
-from hounsfield.storage.descriptor import Descriptor
+from hounsfield.storage.descriptor import Descriptor, FileRange
 from hounsfield.storage.directories import Directories, Entered
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated, unavailable
 from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
@@ -160,6 +160,20 @@ class LocalStore:
         """See ObjectStore."""
         check_key(key)
         return self._root / key
+
+    def open_range(self, key: str, offset: int, length: int) -> FileRange:
+        """See ObjectStore."""
+        check_key(key)
+        try:
+            file = Descriptor(os.open(f"{self._folder}/{key}", os.O_RDONLY | os.O_CLOEXEC))
+            size = os.fstat(file.number).st_size
+        except FileNotFoundError:
+            raise ObjectMissing from None
+        except OSError as error:
+            raise unavailable(error) from error
+        if offset + length > size:
+            raise ObjectTruncated
+        return FileRange(file, offset, length)
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """See ObjectStore. Directories left empty go too."""

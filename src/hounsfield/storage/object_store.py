@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hounsfield.errors import StoreUnavailable
+from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.errors import InvalidKey
 from hounsfield.storage.spool import TEMPORARY_PREFIX, Upload
 
@@ -84,6 +85,12 @@ class ObjectStore(Protocol):
 
     def local_path(self, key: str) -> Path | None:
         """The file that is the object, whether it exists or not; None where objects are not local files."""
+
+    def open_range(self, key: str, offset: int, length: int) -> FileRange | None:
+        """Part of an object as part of an open file; None where objects are not local files.
+
+        Raises ObjectMissing, ObjectTruncated if the object ends before the part does.
+        """
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove objects; a key without one is a success. Gone durably when this returns."""

@@ -138,7 +138,7 @@ class Upload:
         self.size = 0
         """Bytes received so far."""
         self._spool = spool
-        self._buffer = bytearray()
+        self._buffer: bytearray | memoryview = bytearray()
         self._chunks: list[bytes | bytearray | memoryview] = []  # received behind what the buffer holds
         self._gathered = 0
         self._claimed = 0
@@ -149,7 +149,7 @@ class Upload:
         self._discarded = False
 
     async def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Append ``chunk``."""
+        """Append ``chunk``, which is the upload's from now on: it may be changed, and nobody else may change it."""
         length = len(chunk)
         if self._file is None:
             if self._spool.claim(self._claimed, length):
@@ -173,7 +173,7 @@ class Upload:
             await self._flush()
 
     @property
-    def memory(self) -> bytearray | None:
+    def memory(self) -> bytearray | memoryview | None:
         """The whole content, if it is in memory; not to be changed."""
         if self._discarded:
             # A cancelled request discards its uploads; a thread still about to store one must not find it empty.
@@ -245,9 +245,16 @@ class Upload:
         self._spool.release(self._claimed)
         self._claimed = 0
 
-    def _take(self) -> bytearray:
-        """What was received and not taken yet, in one piece: joined once, where growing would copy it many times."""
+    def _take(self) -> bytearray | memoryview:
+        """What was received and not taken yet, in one piece that may be changed.
+
+        Joined once, where growing would copy it many times; a single piece is taken as it is.
+        """
         chunks, self._chunks, self._gathered = self._chunks, [], 0
+        if len(chunks) == 1:
+            (chunk,) = chunks
+            if isinstance(chunk, bytearray) or (isinstance(chunk, memoryview) and not chunk.readonly):
+                return chunk
         return bytearray().join(chunks)
 
     async def _flush(self) -> None:
@@ -271,7 +278,7 @@ def _let_go(holder: list[Descriptor], removed: bool) -> None:
     holder.clear()
 
 
-def _write(file: Descriptor, buffer: bytearray, offset: int, begin: int | None) -> None:
+def _write(file: Descriptor, buffer: bytearray | memoryview, offset: int, begin: int | None) -> None:
     """Write ``buffer`` at ``offset``; then have the kernel begin to write out everything from ``begin``."""
     view = memoryview(buffer)
     while view:

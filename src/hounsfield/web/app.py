@@ -17,12 +17,14 @@ from hounsfield.web.delete import delete_routes
 from hounsfield.web.health import HealthChecks, health_route
 from hounsfield.web.hosts import AllowedHosts
 from hounsfield.web.partitions import Partitions, partition_routes
+from hounsfield.web.rendered import rendered_routes
 from hounsfield.web.retrieve import retrieve_routes
 from hounsfield.web.search import search_routes
 from hounsfield.web.statistics import statistics_route
 from hounsfield.web.store import store_routes
 from hounsfield.web.surface import Surface
 from hounsfield.web.versions import VersionedRoutes, answer
+from hounsfield.web.wado_uri import WADO_URI, wado_uri_route
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Application:
             *store_routes(archive, parts.spool, parts.max_part_bytes),
             *search_routes(archive),
             *retrieve_routes(archive),
+            *rendered_routes(archive),
+            wado_uri_route(archive),
             *delete_routes(archive),
             *change_feed_routes(archive.database),
             *partition_routes(archive.database, parts.partitions),
@@ -84,6 +88,10 @@ class Application:
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
+        if path == WADO_URI:
+            # Where clients look for it without being told, among them archives to be replaced by this one.
+            await self._versioned({**scope, "path": f"/v2{path}"}, receive, send)
+            return
         segment = path[1:].partition("/")[0]
         allowed: set[str] = set()
         for route in self._routes.get(segment, ()) or self._routes.get(path.count("/"), ()):

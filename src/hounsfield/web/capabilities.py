@@ -21,6 +21,7 @@ from hounsfield.web.api_route import ApiRoute, Handler
 from hounsfield.web.negotiation import ANY, parse_accept
 from hounsfield.web.openapi.components import PARAMETERS, PARTITION_PARAMETERS
 from hounsfield.web.openapi.paths import partitioned_paths, versioned_paths
+from hounsfield.web.openapi.rendered import RENDERED_PARAMETERS
 from hounsfield.web.versions import api_version, service_root
 
 WADL = "application/vnd.sun.wadl+xml"
@@ -31,7 +32,7 @@ _FORMS = {WADL: WADL, JSON: JSON, ANY: WADL, "application/*": WADL, "application
 _TYPES = {"integer": "xsd:long", "boolean": "xsd:boolean"}
 _DATA_PARTITIONS = "/partitions"
 _PARTITION = f"{_DATA_PARTITIONS}/{{partitionName}}"
-_PARAMETER = re.compile(r"{(\w+)}")
+_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 Node = tuple[str, Mapping[str, str], Sequence["Node"]]
 """An element: name, attributes, children."""
@@ -174,7 +175,7 @@ def _method(name: str, operation: Mapping[str, Any]) -> Node:
 
 def _parameter(parameter: Mapping[str, Any]) -> Node:
     if "$ref" in parameter:
-        known = PARAMETERS | PARTITION_PARAMETERS
+        known = PARAMETERS | RENDERED_PARAMETERS | PARTITION_PARAMETERS
         parameter = known[parameter["$ref"].rpartition("/")[2]]
     schema = parameter["schema"]
     repeated = schema["type"] == "array"

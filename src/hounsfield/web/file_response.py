@@ -1,28 +1,53 @@
 """One file or frame as the body, with as little work as its place allows."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from hounsfield.storage.descriptor import Descriptor, FileRange
 from hounsfield.storage.object_store import Buffer
 
+SENT_BY_SERVER = 64 * 1024
+"""Files from this size on are worth opening for the server to send; smaller ones are copied."""
+
 CHUNK = 256 * 1024
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+"""Further headers as ASGI has them, names in lower case."""
 
 
 class BytesResponse:
     """ASGI response of bytes that are already in memory."""
 
-    def __init__(self, body: Buffer, content_type: str) -> None:
+    def __init__(self, body: Buffer, content_type: str, headers: RawHeaders = (), *, status: int = 200) -> None:
         self._body = body
         self._content_type = content_type
+        self._headers = headers
+        self._status = status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(_start(len(self._body), self._content_type))
+        await send(_start(len(self._body), self._content_type, self._headers, self._status))
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
 
 
+class FileRangeResponse:
+    """ASGI response of part of a file that the server sends without it passing through Python; see ``sends_files``."""
+
+    def __init__(self, part: FileRange, content_type: str, headers: RawHeaders = (), *, status: int = 200) -> None:
+        self._part = part
+        self._content_type = content_type
+        self._headers = headers
+        self._status = status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(_start(len(self._part), self._content_type, self._headers, self._status))
+        await send(body_message(self._part, more=False))
+
+
 class LocalFileResponse:
-    """ASGI response of a local file, sent by the server without passing through Python where it can."""
+    """ASGI response of a whole local file of ``size`` bytes."""
 
     def __init__(self, path: Path, size: int, content_type: str) -> None:
         self._path = path
@@ -30,16 +55,35 @@ class LocalFileResponse:
         self._content_type = content_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(_start(self._size, self._content_type))
-        if "http.response.pathsend" in scope.get("extensions", {}):
-            await send({"type": "http.response.pathsend", "path": str(self._path)})
+        file = Descriptor(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
+        await send(_start(self._size, self._content_type, ()))
+        if sends_files(scope):
+            await send(body_message(FileRange(file, 0, self._size), more=False))
             return
-        with self._path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        for offset in range(0, self._size, CHUNK):
+            await send(body_message(os.pread(file.number, CHUNK, offset), more=True))
+        await send(body_message(b"", more=False))
 
 
-def _start(size: int, content_type: str) -> dict[str, object]:
-    headers = [(b"content-type", content_type.encode()), (b"content-length", str(size).encode())]
-    return {"type": "http.response.start", "status": 200, "headers": headers}
+def sends_files(scope: Scope) -> bool:
+    """Whether the server can send part of a file by itself (ASGI extension ``http.response.zerocopysend``)."""
+    return "http.response.zerocopysend" in scope.get("extensions", {})
+
+
+def body_message(piece: Buffer | FileRange, *, more: bool) -> Message:
+    """The ASGI message of a piece of a body."""
+    if isinstance(piece, FileRange):
+        number = piece.file.number
+        return {
+            "type": "http.response.zerocopysend",
+            "file": number,
+            "offset": piece.offset,
+            "count": piece.length,
+            "more_body": more,
+        }
+    return {"type": "http.response.body", "body": piece, "more_body": more}
+
+
+def _start(size: int, content_type: str, more: RawHeaders, status: int = 200) -> dict[str, object]:
+    headers = [(b"content-type", content_type.encode()), (b"content-length", str(size).encode()), *more]
+    return {"type": "http.response.start", "status": status, "headers": headers}

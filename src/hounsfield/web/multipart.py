@@ -96,11 +96,11 @@ class MultipartReader:
         self._headers: Mapping[str, str] = {}
         self._held = _CRLF  # stands for the CRLF that the first delimiter may lack
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """The events completed by these bytes."""
+    def feed(self, chunk: bytes | bytearray) -> list[Event]:
+        """The events completed by these bytes, which must not change as long as the events' views of them are used."""
         events: list[Event] = []
+        position = self._read_first_delimiter(chunk, events) if self._held is _CRLF else 0
         buffer = self._held + chunk if self._held else chunk
-        position: int = 0
         more = False
         while not more:
             if self._state is _State.EPILOGUE:
@@ -112,7 +112,7 @@ class MultipartReader:
                 position, more = self._read_data(buffer, position, events)
             else:
                 position, more = self._read_line_end(buffer, position, events)
-        self._held = buffer[position:]
+        self._held = bytes(buffer[position:])
         return events
 
     def finish(self) -> None:
@@ -124,7 +124,17 @@ class MultipartReader:
         if self._state is not _State.EPILOGUE:
             raise MalformedMultipart("The multipart body ends without its closing boundary.")
 
-    def _read_data(self, buffer: bytes, position: int, events: list[Event]) -> tuple[int, bool]:
+    def _read_first_delimiter(self, chunk: bytes | bytearray, events: list[Event]) -> int:
+        """Where to go on in a first chunk that begins with a delimiter, as nearly all do: no need to copy it then."""
+        if not chunk.startswith(self._delimiter[len(_CRLF) :]):
+            return 0
+        after, end = self._classify(chunk, -len(_CRLF))
+        if after not in (_After.PART, _After.END):
+            return 0
+        self._held = b""
+        return self._pass_delimiter(after, end, events)
+
+    def _read_data(self, buffer: bytes | bytearray, position: int, events: list[Event]) -> tuple[int, bool]:
         """Emits data up to the next delimiter or up to what may become one."""
         search = position
         while (at := buffer.find(self._delimiter, search)) >= 0:
@@ -143,11 +153,11 @@ class MultipartReader:
             return at, True
         return self._pass_delimiter(after, end, events), False
 
-    def _read_line_end(self, buffer: bytes, position: int, events: list[Event]) -> tuple[int, bool]:
+    def _read_line_end(self, buffer: bytes | bytearray, position: int, events: list[Event]) -> tuple[int, bool]:
         """At a CRLF that ends a delimiter's line or a header block: is it the CRLF of the next delimiter as well?"""
         if buffer.startswith(self._delimiter, position):
             after, end = self._classify(buffer, position)
-        elif self._delimiter.startswith(buffer[position : position + len(self._delimiter)]):
+        elif self._delimiter.startswith(bytes(buffer[position : position + len(self._delimiter)])):
             after, end = _After.MORE, position
         else:
             after, end = _After.DATA, position
@@ -167,7 +177,7 @@ class MultipartReader:
             return position + len(_CRLF), False
         return self._pass_delimiter(after, end, events), False
 
-    def _read_headers(self, buffer: bytes, position: int) -> tuple[int, bool]:
+    def _read_headers(self, buffer: bytes | bytearray, position: int) -> tuple[int, bool]:
         """Parses the header block once it is complete."""
         start, limit = position + len(_CRLF), position + len(_CRLF) + self._max_header_bytes
         blank = buffer.find(b"\r\n\r\n", position, limit + 4)
@@ -175,7 +185,7 @@ class MultipartReader:
             if len(buffer) >= limit + 4:
                 raise MalformedMultipart(f"The headers of a part exceed {self._max_header_bytes} bytes.")
             return position, True
-        block = buffer[start:blank] if blank > position else b""
+        block = bytes(buffer[start:blank]) if blank > position else b""
         if block != self._header_block:  # the parts of one body mostly have the same headers
             self._header_block, self._headers = block, _parse_headers(block)
         self._state = _State.BLANK
@@ -193,7 +203,7 @@ class MultipartReader:
         self._state = _State.DELIMITED
         return end - len(_CRLF)
 
-    def _classify(self, buffer: bytes, at: int) -> tuple[_After, int]:
+    def _classify(self, buffer: bytes | bytearray, at: int) -> tuple[_After, int]:
         """What the boundary at ``at`` is, and the position behind it (behind its line, for a part)."""
         end = at + len(self._delimiter)
         if buffer.startswith(b"--", end):
@@ -204,10 +214,10 @@ class MultipartReader:
             return _After.MORE, end
         return _After.DATA, end
 
-    def _possible_delimiter(self, buffer: bytes, start: int) -> int:
+    def _possible_delimiter(self, buffer: bytes | bytearray, start: int) -> int:
         """Where a delimiter may begin that the end of the buffer cuts short; the buffer's length if nowhere."""
         at = buffer.find(b"\r", max(start, len(buffer) - len(self._delimiter) + 1))
-        while at >= 0 and not self._delimiter.startswith(buffer[at:]):
+        while at >= 0 and not self._delimiter.startswith(bytes(buffer[at:])):
             at = buffer.find(b"\r", at + 1)
         return at if at >= 0 else len(buffer)
 

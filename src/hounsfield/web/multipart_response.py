@@ -1,13 +1,13 @@
 """multipart/related answers, streamed (retrieve.md §4)."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-
-from starlette.types import Message, Receive, Scope, Send
 
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web.file_response import BytesResponse
+from hounsfield.web.streamed_response import Pieces, StreamedResponse
 
 JOIN_BYTES = 64 * 1024
 """A part's head travels with its first bytes unless copying them would cost more than another message."""
@@ -17,10 +17,12 @@ PART_END = b"\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: its content type and its bytes as they come."""
+    """One part: its content type, its bytes as they come, their number where it is known, and its own address."""
 
     content_type: str
     chunks: AsyncIterator[Buffer]
+    size: int | None = None
+    location: str | None = None
 
 
 class Framing:
@@ -31,62 +33,54 @@ class Framing:
         self.content_type = f"multipart/related; boundary={boundary}"
         self.end = f"--{boundary}--\r\n".encode()
         self._boundary = boundary
-        self._heads: dict[str, bytes] = {}
+        self._openings: dict[str, bytes] = {}
 
-    def head(self, content_type: str) -> bytes:
-        """What precedes the content of a part of this type."""
-        head = self._heads.get(content_type)
-        if head is None:
-            head = f"--{self._boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
-            self._heads[content_type] = head
-        return head
+    def head(self, content_type: str, size: int | None = None, location: str | None = None) -> bytes:
+        """What precedes the content of a part of this type and size in bytes."""
+        opening = self._openings.get(content_type)
+        if opening is None:
+            opening = f"--{self._boundary}\r\nContent-Type: {content_type}\r\n".encode()
+            self._openings[content_type] = opening
+        if location is not None:
+            opening += b"Content-Location: %b\r\n" % location.encode()
+        return opening + (b"\r\n" if size is None else b"Content-Length: %d\r\n\r\n" % size)
 
     def length(self, sizes: Iterable[tuple[str, int]]) -> int:
-        """Bytes of an answer whose parts have these content types and sizes."""
-        return len(self.end) + sum(len(self.head(kind)) + size + len(PART_END) for kind, size in sizes)
+        """Bytes of an answer whose parts have these content types and sizes, and no address."""
+        return len(self.end) + sum(len(self.head(kind, size)) + size + len(PART_END) for kind, size in sizes)
 
-    async def around(self, parts: AsyncIterator[Part]) -> AsyncIterator[Buffer]:
+    def length_of(self, parts: Iterable[Part]) -> int | None:
+        """Bytes of an answer with these parts; None if the size of one is not known."""
+        total = len(self.end)
+        for part in parts:
+            if part.size is None:
+                return None
+            total += len(self.head(part.content_type, part.size, part.location)) + part.size + len(PART_END)
+        return total
+
+    async def around(self, parts: AsyncGenerator[Part, None]) -> AsyncGenerator[Buffer, None]:
         """The framed parts, without ``end``."""
         head = b""
-        async for part in parts:
-            head += self.head(part.content_type)
-            async for chunk in part.chunks:
-                if head and len(chunk) > JOIN_BYTES:
-                    yield head
+        async with aclosing(parts):
+            async for part in parts:
+                head += self.head(part.content_type, part.size, part.location)
+                async for chunk in part.chunks:
+                    if head and len(chunk) > JOIN_BYTES:
+                        yield head
+                        head = b""
+                    yield head + chunk if head else chunk
                     head = b""
-                yield head + chunk if head else chunk
-                head = b""
-            head += PART_END
+                head += PART_END
         if head:
             yield head
 
 
-class MultipartResponse:
-    """ASGI response of framed parts that are produced while they are sent.
+class MultipartResponse(StreamedResponse):
+    """ASGI response of framed parts that are produced while they are sent; see StreamedResponse."""
 
-    A failure while streaming is raised, which ends the connection: never a short but well-formed body.
-    """
-
-    def __init__(self, framing: Framing, pieces: AsyncIterator[Buffer], *, length: int | None) -> None:
+    def __init__(self, framing: Framing, pieces: Pieces, *, length: int | None) -> None:
         """``pieces`` are parts framed by ``framing``; ``length`` is that of the whole body, None if not known."""
-        self._framing = framing
-        self._pieces = pieces
-        self._length = length
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", self._framing.content_type.encode())]
-        if self._length is not None:
-            headers.append((b"content-length", str(self._length).encode()))
-        # Sent with the first bytes, so that what fails before them is still answered as an error.
-        start: Message | None = {"type": "http.response.start", "status": 200, "headers": headers}
-        async for piece in self._pieces:
-            if start is not None:
-                await send(start)
-                start = None
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        if start is not None:
-            await send(start)
-        await send({"type": "http.response.body", "body": self._framing.end, "more_body": False})
+        super().__init__(pieces, framing.content_type, end=framing.end, length=length)
 
 
 def whole_multipart(bodies: Sequence[Buffer], content_type: str) -> BytesResponse:
@@ -94,5 +88,5 @@ def whole_multipart(bodies: Sequence[Buffer], content_type: str) -> BytesRespons
     framing = Framing()
     pieces: list[Buffer] = []
     for body in bodies:
-        pieces += (framing.head(content_type), body, PART_END)
+        pieces += (framing.head(content_type, len(body)), body, PART_END)
     return BytesResponse(b"".join([*pieces, framing.end]), framing.content_type)

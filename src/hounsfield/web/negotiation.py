@@ -15,6 +15,7 @@ DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 OCTET_STREAM = "application/octet-stream"
 JP2 = "image/jp2"
+ZIP = "application/zip"
 ANY = "*/*"
 
 FRAME_SYNTAXES: Mapping[str, Sequence[str]] = {
@@ -97,6 +98,8 @@ def files(accept: Sequence[MediaRange], *, single_part: bool) -> list[Form]:
             forms.append((entry, Form(DICOM, True, entry.transfer_syntax or ORIGINAL)))
         elif entry.media_type == DICOM and (entry.multipart or single_part):
             forms.append((entry, Form(DICOM, entry.multipart, entry.transfer_syntax or EXPLICIT_VR_LITTLE_ENDIAN)))
+        elif entry.media_type == ZIP and not entry.multipart:
+            forms.append((entry, Form(ZIP, False, entry.transfer_syntax or ORIGINAL)))
     return _best_first(forms)
 
 

@@ -1,27 +1,34 @@
-"""WADO-RS: studies, series, instances, frames and metadata (retrieve.md)."""
+"""WADO-RS: studies, series, instances and frames (retrieve.md)."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from hounsfield.archive import frames, retrieve
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.delete import not_found
+from hounsfield.archive.bulk_data import Content
+from hounsfield.archive.bulk_data import chunks as chunks_of
 from hounsfield.archive.retrieve import File
 from hounsfield.errors import BadRequest
-from hounsfield.index import metadata
-from hounsfield.index.instances import InstancePath, Level
+from hounsfield.index.instances import Level, StoredInstance
 from hounsfield.security.roles import DataAction
+from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web import negotiation
+from hounsfield.web.accept_parameter import accepted
 from hounsfield.web.api_route import ApiRoute, Handler
-from hounsfield.web.file_response import BytesResponse, LocalFileResponse
+from hounsfield.web.bulk_data import bulk_data_routes
+from hounsfield.web.file_response import SENT_BY_SERVER, BytesResponse, FileRangeResponse, sends_files
+from hounsfield.web.metadata import metadata_routes
 from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
-from hounsfield.web.negotiation import DICOM_JSON, parse_accept, require_dicom_json
+from hounsfield.web.negotiation import parse_accept
+from hounsfield.web.ranges import asked_span
+from hounsfield.web.streamed_response import StreamedResponse
 from hounsfield.web.uids import instance_path
+from hounsfield.web.zip_response import zip_response
 
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
@@ -32,20 +39,16 @@ PACKED_BYTES = 1280 * 1024
 PACKED_FILES = 256
 
 _FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
-_LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
 
 
 def retrieve_routes(archive: Archive) -> list[ApiRoute]:
-    """Routes of files, frames and metadata at every level."""
+    """Routes of files, frames, metadata and bulk data at every level."""
 
     async def files(request: Request) -> ASGIApp:
         return await _files(archive, request)
 
     async def frame_list(request: Request) -> ASGIApp:
         return await _frames(archive, request)
-
-    async def metadata_of(request: Request) -> Response:
-        return await _metadata(archive, request)
 
     levels = (_STUDY, _SERIES, _INSTANCE)
 
@@ -54,21 +57,25 @@ def retrieve_routes(archive: Archive) -> list[ApiRoute]:
 
     return [
         *(route(path, files, f"retrieve {path}", "retrieve") for path in levels),
-        *(route(f"{path}/metadata", metadata_of, f"metadata {path}", "retrieve-metadata") for path in levels),
         route(f"{_INSTANCE}/frames/{{frames}}", frame_list, "frames", "retrieve"),
+        *metadata_routes(archive, levels),
+        *bulk_data_routes(archive, levels),
     ]
 
 
 async def _files(archive: Archive, request: Request) -> ASGIApp:
     path = instance_path(request)
-    accept = parse_accept(request.headers.getlist("accept"))
+    accept = parse_accept(accepted(request))
     forms = negotiation.files(accept, single_part=path.level is Level.INSTANCE)
     found = await retrieve.find(archive, path)
     choice, planned = await retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
+    if forms[choice].media_type == negotiation.ZIP:
+        return await zip_response(archive, path, planned)
     if not forms[choice].multipart:
-        return await _single(archive, planned[0])
+        return await _single(archive, request, planned[0])
     framing = Framing()
-    if len(planned) == 1:
+    by_server = sends_files(request.scope)
+    if len(planned) == 1 and not (by_server and _is_large(planned[0])):
         packed, count = _pack(archive, planned, 0, framing)
         if count:
             packed += framing.end
@@ -76,15 +83,28 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     await retrieve.require_files(archive, planned)
     sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
     length = framing.length(sizes) if len(sizes) == len(planned) else None
-    return MultipartResponse(framing, _pieces(archive, planned, framing), length=length)
+    return MultipartResponse(framing, _pieces(archive, planned, framing, by_server), length=length)
 
 
 def _content_type(file: File) -> str:
     return f"{negotiation.DICOM}; transfer-syntax={file.transfer_syntax}"
 
 
-async def _pieces(archive: Archive, planned: Sequence[File], framing: Framing) -> AsyncIterator[Buffer]:
+async def _pieces(
+    archive: Archive, planned: Sequence[File], framing: Framing, by_server: bool
+) -> AsyncGenerator[Buffer | FileRange, None]:
     sent = 0
+    while by_server and sent < len(planned) and _is_large(planned[sent]):
+        file = planned[sent]
+        assert file.size is not None
+        part = archive.files.open_range(file.instance.file_key, 0, file.size)
+        if part is None:
+            break
+        yield (PART_END if sent else b"") + framing.head(_content_type(file), file.size)
+        yield part
+        sent += 1
+    if sent:
+        yield PART_END
     while sent < len(planned):
         packed, following = _pack(archive, planned, sent, framing)
         if following == sent:
@@ -92,8 +112,13 @@ async def _pieces(archive: Archive, planned: Sequence[File], framing: Framing) -
         yield packed
         sent = following
     # A file that is not in memory is seldom alone, so the rest is read in threads, ahead of what is being sent.
-    async for piece in framing.around(_parts(archive, planned[sent:])):
-        yield piece
+    async with aclosing(framing.around(_parts(archive, planned[sent:]))) as framed:
+        async for piece in framed:
+            yield piece
+
+
+def _is_large(file: File) -> bool:
+    return file.size is not None and file.size >= SENT_BY_SERVER
 
 
 def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framing) -> tuple[bytearray, int]:
@@ -106,7 +131,7 @@ def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framin
     for file in planned[start : start + PACKED_FILES]:
         if file.size is None or file.size > retrieve.AT_HAND_BYTES:
             break
-        head = framing.head(_content_type(file))
+        head = framing.head(_content_type(file), file.size)
         size = len(head) + file.size + len(PART_END)
         if heads and total + size > PACKED_BYTES:
             break
@@ -131,26 +156,36 @@ def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framin
     return packed, start
 
 
-async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncIterator[Part]:
-    async for file, chunks in retrieve.contents(archive, planned):
-        yield Part(_content_type(file), chunks)
+async def _parts(archive: Archive, planned: Sequence[File]) -> AsyncGenerator[Part, None]:
+    async with aclosing(retrieve.contents(archive, planned)) as contents:
+        async for file, chunks in contents:
+            yield Part(_content_type(file), chunks, file.size)
 
 
-async def _single(archive: Archive, file: File) -> ASGIApp:
+async def single_part(archive: Archive, request: Request, instance: StoredInstance, syntaxes: Sequence[str]) -> ASGIApp:
+    """The file of an instance, in the first of ``syntaxes`` it can be had in. Raises CannotTranscode (406)."""
+    _, planned = await retrieve.plan(archive, [instance], syntaxes)
+    return await _single(archive, request, planned[0])
+
+
+async def _single(archive: Archive, request: Request, file: File) -> ASGIApp:
     content_type = _content_type(file)
     key = file.instance.file_key
     if file.size is None:
         made = await retrieve.converted(archive, file)
-        headers = {"content-length": str(made.size)}
-        return StreamingResponse(made.chunks(), headers=headers, media_type=content_type)
-    if (cached := retrieve.at_hand(archive, key, 0, file.size)) is not None:
-        return BytesResponse(cached, content_type)
+        return StreamedResponse(made.chunks(), content_type, length=made.size)
+    span = asked_span(request, file.size)
+    if sends_files(request.scope) and span.length >= SENT_BY_SERVER:
+        await retrieve.require_files(archive, [file])
+        part = archive.files.open_range(key, span.offset, span.length)
+        if part is not None:
+            return FileRangeResponse(part, content_type, span.headers, status=span.status)
+    if (cached := retrieve.at_hand(archive, key, span.offset, span.length)) is not None:
+        return BytesResponse(cached, content_type, span.headers, status=span.status)
     await retrieve.require_files(archive, [file])
-    local = archive.files.local_path(key)
-    if local is not None:
-        return LocalFileResponse(local, file.size, content_type)
-    headers = {"content-length": str(file.size)}
-    return StreamingResponse(archive.files.get(key), headers=headers, media_type=content_type)
+    content = Content(file.instance, [(0, file.size)], file.size)
+    pieces = chunks_of(archive, content, span.offset, span.length)
+    return StreamedResponse(pieces, content_type, length=span.length, headers=span.headers, status=span.status)
 
 
 async def _frames(archive: Archive, request: Request) -> ASGIApp:
@@ -158,7 +193,7 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
     path = instance_path(request)
     if min(numbers) < 1:
         raise BadRequest("The specified frames are not valid. Frame numbers begin with 1.")
-    forms = negotiation.frames(parse_accept(request.headers.getlist("accept")))
+    forms = negotiation.frames(parse_accept(accepted(request)))
     if not forms[0].multipart and len(numbers) > 1:
         raise BadRequest("Several frames can only be sent as multipart/related.")
     found = await retrieve.find(archive, path)
@@ -167,7 +202,9 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
     content_type = f"{form.media_type}; transfer-syntax={plan.transfer_syntax}"
     if not form.multipart:
         (body,) = [body async for body in frames.read(archive, plan)]
-        return BytesResponse(body, content_type)
+        span = asked_span(request, len(body))
+        wanted = memoryview(body)[span.offset : span.offset + span.length] if span.partial else body
+        return BytesResponse(wanted, content_type, span.headers, status=span.status)
     if sum(length for _, length in plan.spans) <= retrieve.AT_HAND_BYTES:
         return whole_multipart([body async for body in frames.read(archive, plan)], content_type)
     framing = Framing()
@@ -179,9 +216,9 @@ def _target(form: negotiation.Form) -> frames.Target:
     return frames.Target(form.transfer_syntax, None if form.media_type == negotiation.OCTET_STREAM else form.media_type)
 
 
-async def _frame_parts(archive: Archive, plan: frames.FramePlan, content_type: str) -> AsyncIterator[Part]:
+async def _frame_parts(archive: Archive, plan: frames.FramePlan, content_type: str) -> AsyncGenerator[Part, None]:
     async for body in frames.read(archive, plan):
-        yield Part(content_type, _one(body))
+        yield Part(content_type, _one(body), len(body))
 
 
 async def _one(body: Buffer) -> AsyncIterator[Buffer]:
@@ -193,38 +230,3 @@ def frame_numbers(text: str) -> list[int]:
     if _FRAME_LIST.fullmatch(text) is None:
         raise BadRequest("The specified frames are not valid. Write frame numbers separated by commas.")
     return [int(number) for number in text.split(",")]
-
-
-async def _metadata(archive: Archive, request: Request) -> Response:
-    require_dicom_json(request.headers.getlist("accept"))
-    path = instance_path(request)
-    etag = await metadata.validator(archive.database, path)
-    if etag is None:
-        raise not_found(path)
-    if _matches(request.headers.getlist("if-none-match"), etag):
-        return Response(status_code=304)
-    headers = {"ETag": etag}
-    if path.level is Level.INSTANCE:
-        body = b"".join([part async for part in metadata.stream(archive.database, path)])
-        if not body:
-            raise not_found(path)
-        return Response(b"[" + body + b"]", media_type=DICOM_JSON, headers=headers)
-    return StreamingResponse(_array(archive, path), media_type=DICOM_JSON, headers=headers)
-
-
-async def _array(archive: Archive, path: InstancePath) -> AsyncIterator[bytes]:
-    opening = b"["
-    async for objects in metadata.stream(archive.database, path):
-        yield opening + objects
-        opening = b","
-    yield b"]" if opening == b"," else b"[]"
-
-
-def _matches(conditions: Sequence[str], etag: str) -> bool:
-    """Whether If-None-Match names ``etag``: raw as sent, quoted, weak, in a list, or ``*`` (retrieve.md [H] 3)."""
-    for condition in conditions:
-        for item in _LIST_ITEM.findall(condition):
-            tag = item.strip().removeprefix("W/").strip('"')
-            if tag == "*" or tag.lower() == etag.lower():
-                return True
-    return False

@@ -15,6 +15,7 @@ from hounsfield.index.attributes import BY_TAG, Attribute, Matching
 from hounsfield.index.instances import Level
 from hounsfield.index.search import Condition, DateBetween, Equal, NameLike
 from hounsfield.security.roles import DataAction
+from hounsfield.web import content_coding
 from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.negotiation import DICOM_JSON, require_dicom_json
 from hounsfield.web.uids import uid_parameter
@@ -52,7 +53,8 @@ async def _search(archive: Archive, request: Request, level: Level) -> Response:
     datasets = await find(archive, parsed)
     if not datasets:
         return Response(status_code=204)
-    return Response(msgspec.json.encode(datasets), media_type=DICOM_JSON)
+    body, headers = content_coding.whole(request.headers.getlist("accept-encoding"), msgspec.json.encode(datasets))
+    return Response(body, media_type=DICOM_JSON, headers=headers)
 
 
 def parse(request: Request, level: Level) -> SearchRequest:

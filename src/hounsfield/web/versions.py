@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hounsfield.dicom.dataset_reader import MAX_DEPTH
 from hounsfield.errors import HounsfieldError
 from hounsfield.security.roles import DataAction
 from hounsfield.web.access import Access, end_audit
@@ -24,6 +25,9 @@ SUPPORTED = "1.0-prerelease, 1, 2"
 
 Headers = Sequence[tuple[bytes, bytes]]
 _ANNOUNCEMENT: Headers = [(b"api-supported-versions", SUPPORTED.encode())]
+
+DEEPEST = 2 * MAX_DEPTH + 2
+"""Segments a ``{…:path}`` may have beyond its first: the way to a value in the deepest sequence, and frames."""
 
 _VERSION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:-([A-Za-z][A-Za-z0-9]*))?")
 
@@ -73,7 +77,11 @@ class VersionedRoutes:
         # Matching is one regular expression a route, so only those with as many path segments are tried.
         self._routes: dict[int, list[tuple[ApiRoute, ASGIApp]]] = {}
         for route in routes:
-            self._routes.setdefault(route.path.count("/"), []).append((route, _application(route, partitions, access)))
+            application = _application(route, partitions, access)
+            count = route.path.count("/")
+            deepest = count + DEEPEST if ":path}" in route.path else count
+            for depth in range(count, deepest + 1):
+                self._routes.setdefault(depth, []).append((route, application))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         segment, _, rest = scope["path"].lstrip("/").partition("/")

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from hounsfield.web.openapi.components import ANNOUNCED, HEADERS, PARAMETERS, PARTITION_PARAMETERS
 from hounsfield.web.openapi.paths import PARTITION_TAGS, TAGS, partitioned_paths, versioned_paths
+from hounsfield.web.openapi.rendered import RENDERED_HEADERS, RENDERED_PARAMETERS
 from hounsfield.web.openapi.schemas import PARTITION_SCHEMAS, SCHEMAS, Json
 from hounsfield.web.openapi.tokens import SCHEME, with_tokens
 from hounsfield.web.openapi.unversioned import unversioned_paths
@@ -76,7 +77,7 @@ def document(
     paths = partitioned_paths(major) if partitioned else versioned_paths(major)
     versioned = {f"/{doc}{path}": item for path, item in paths.items()}
     tags = TAGS | PARTITION_TAGS if partitioned else TAGS
-    parameters = PARAMETERS | PARTITION_PARAMETERS if partitioned else PARAMETERS
+    parameters = PARAMETERS | RENDERED_PARAMETERS | (PARTITION_PARAMETERS if partitioned else {})
     described = {**versioned, **unversioned_paths()}
     if secured:
         described = with_tokens(described, ANNOUNCED)
@@ -90,7 +91,7 @@ def document(
         "components": {
             "schemas": schemas,
             "parameters": parameters,
-            "headers": HEADERS,
+            "headers": HEADERS | RENDERED_HEADERS,
             **({"securitySchemes": SCHEME} if secured else {}),
         },
     }

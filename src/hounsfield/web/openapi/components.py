@@ -10,6 +10,10 @@ DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 JSON = "application/json"
 
+STUDY = "/studies/{studyInstanceUid}"
+SERIES = STUDY + "/series/{seriesInstanceUid}"
+INSTANCE = SERIES + "/instances/{sopInstanceUid}"
+
 BINARY = {"type": "string", "format": "binary"}
 
 
@@ -34,6 +38,32 @@ PARAMETERS: Json = {
         "description": "Frame numbers from 1, separated by commas; frames come in this order.",
         "schema": {"type": "string", "pattern": "^[0-9]+(,[0-9]+)*$"},
         "example": "1,3",
+    },
+    "attribute": {
+        "name": "attribute",
+        "in": "path",
+        "required": True,
+        "description": "Where the value is: its tag, or tag/item/tag (with slashes) with items from 1. Of encapsulated "
+        "pixel data, frames may be chosen: 7FE00010/frames/1,3.",
+        "schema": {"type": "string", "pattern": "^([0-9A-F]{8}/[0-9]+/)*[0-9A-F]{8}(/frames/[0-9]+(,[0-9]+)*)?$"},
+        "example": "7FE00010",
+    },
+    "accept": query(
+        "accept", "Media types that are accepted, in place of the Accept header (PS3.18 §8.3.3.1).", type="string"
+    )
+    | {"example": "application/zip"},
+    "bulkData": query(
+        "bulkdata",
+        "Whether binary values are given: `uri` for a BulkDataURI of all above 1 KiB, `inline` for InlineBinary of "
+        "all up to 1 MiB. Otherwise they are left out.",
+        type="string",
+        enum=["uri", "inline"],
+    ),
+    "range": {
+        "name": "Range",
+        "in": "header",
+        "description": "A range of bytes of what comes as one part: `bytes=0-999`, `bytes=1000-`, `bytes=-500`.",
+        "schema": {"type": "string"},
     },
     "ifNoneMatch": {
         "name": "If-None-Match",
@@ -80,6 +110,11 @@ HEADERS: Json = {
         "description": "Changes when an instance is added, replaced or removed. Unquoted.",
         "schema": {"type": "string"},
         "example": "15-2",
+    },
+    "ContentRange": {
+        "description": "Which bytes these are, or how many there are.",
+        "schema": {"type": "string"},
+        "example": "bytes 0-999/52428",
     },
     "ErroneousDicomAttributes": {
         "description": "Attributes filtered by whose index is incomplete, as the client wrote them, comma separated.",

@@ -13,9 +13,12 @@ from hounsfield.web.openapi.components import (
     DICOM,
     DICOM_JSON,
     EXTERNAL,
+    INSTANCE,
     JSON,
     NO_DICOM_JSON,
     NOT_FOUND,
+    SERIES,
+    STUDY,
     UNAVAILABLE,
     header,
     json_content,
@@ -25,6 +28,8 @@ from hounsfield.web.openapi.components import (
     query,
     response,
 )
+from hounsfield.web.openapi.rendered import rendered_operations, wado_uri_operation
+from hounsfield.web.openapi.retrieval import retrieve_operations
 from hounsfield.web.openapi.schemas import Json, array, ref
 
 PARTITION_TAGS = {"Partitions": "Separate sets of studies on one server."}
@@ -33,7 +38,7 @@ PARTITION_TAGS = {"Partitions": "Separate sets of studies on one server."}
 TAGS = {
     "Store": "STOW-RS: instances into the archive.",
     "Query": "QIDO-RS: searches.",
-    "Retrieve": "WADO-RS: files, frames and metadata.",
+    "Retrieve": "WADO-RS: files, frames, metadata, bulk data and pictures; WADO-URI.",
     "Delete": "Studies, series and instances out of the archive.",
     "ChangeFeed": "The ordered log of everything stored and deleted.",
     "Cast": "DICOM Cast: the copy of the metadata in a FHIR server.",
@@ -42,9 +47,6 @@ TAGS = {
 }
 
 _STUDIES = "/studies"
-_STUDY = "/studies/{studyInstanceUid}"
-_SERIES = _STUDY + "/series/{seriesInstanceUid}"
-_INSTANCE = _SERIES + "/instances/{sopInstanceUid}"
 
 
 def partitioned_paths(major: int) -> Json:
@@ -70,8 +72,9 @@ def versioned_paths(major: int) -> Json:
     groups = (
         _store(major),
         _search(major),
-        _files(),
-        _metadata(major),
+        retrieve_operations(major),
+        rendered_operations(STUDY, SERIES, INSTANCE),
+        wado_uri_operation(),
         _delete(),
         _change_feed(major),
         _capabilities(),
@@ -113,7 +116,7 @@ def _store(major: int) -> _Operations:
     }
     for path, operation_id, summary in (
         (_STUDIES, "StoreInstance", "Store instances"),
-        (_STUDY, "StoreInstancesInStudy", "Store instances of one study"),
+        (STUDY, "StoreInstancesInStudy", "Store instances of one study"),
     ):
         responses = {
             "200": answer("All instances were stored.", stored=True, failed=False),
@@ -148,9 +151,9 @@ def _search(major: int) -> _Operations:
         (_STUDIES, Level.STUDY, "QueryStudies", "Search for studies"),
         ("/series", Level.SERIES, "QuerySeries", "Search for series"),
         ("/instances", Level.INSTANCE, "QueryInstances", "Search for instances"),
-        (_STUDY + "/series", Level.SERIES, "QuerySeriesInStudy", "Search for series of a study"),
-        (_STUDY + "/instances", Level.INSTANCE, "QueryInstancesInStudy", "Search for instances of a study"),
-        (_SERIES + "/instances", Level.INSTANCE, "QueryInstancesInSeries", "Search for instances of a series"),
+        (STUDY + "/series", Level.SERIES, "QuerySeriesInStudy", "Search for series of a study"),
+        (STUDY + "/instances", Level.INSTANCE, "QueryInstancesInStudy", "Search for instances of a study"),
+        (SERIES + "/instances", Level.INSTANCE, "QueryInstancesInSeries", "Search for instances of a series"),
     ):
         taken = {"StudyInstanceUID": "studyInstanceUid" in path, "SeriesInstanceUID": "seriesInstanceUid" in path}
         parameters = [parameter(name) for name in ("limit", "offset", "fuzzyMatching", "includeField")]
@@ -172,68 +175,11 @@ def _search(major: int) -> _Operations:
         yield path, "get", operation("Query", operation_id, summary, responses, **more)
 
 
-def _files() -> _Operations:
-    multipart = {"multipart/related": {"schema": BINARY}}
-    syntaxes = (
-        "`transfer-syntax=*` in Accept asks for files as they were stored, a UID for that syntax; without it "
-        "Explicit VR Little Endian is sent. What is stored otherwise is transcoded. "
-    )
-    refused = {"406": problem("Accept allows nothing that can be sent, or an instance cannot be transcoded.")}
-    for path, operation_id, what, content, description in (
-        (_STUDY, "RetrieveStudy", "the instances of a study", multipart, syntaxes),
-        (_SERIES, "RetrieveSeries", "the instances of a series", multipart, syntaxes),
-        (_INSTANCE, "RetrieveInstance", "an instance", {DICOM: {"schema": BINARY}, **multipart}, syntaxes),
-        (
-            _INSTANCE + "/frames/{frames}",
-            "RetrieveFrame",
-            "frames of an instance",
-            {**multipart, "application/octet-stream": {"schema": BINARY}},
-            "`application/octet-stream` in Accept asks for uncompressed samples, with `transfer-syntax=*` for the "
-            "bytes as they were stored. A single part holds one frame. `multipart/related` of `image/jp2`, "
-            "`image/jpeg`, `image/jls`, `image/jphc`, `image/jxl` and `image/dicom-rle` asks for compressed frames. ",
-        ),
-    ):
-        responses = {
-            "200": response("Each part names its transfer syntax in its Content-Type.", content),
-            **BAD_UID,
-            **NOT_FOUND,
-            **refused,
-            **EXTERNAL,
-            **UNAVAILABLE,
-        }
-        more = {"description": description + "`*/*`, or no Accept, gets what was stored, as multipart/related."}
-        yield path, "get", operation("Retrieve", operation_id, f"Retrieve {what}", responses, **more)
-
-
-def _metadata(major: int) -> _Operations:
-    dropped = "" if major == 1 else " Attributes that were invalid when stored through v2 are left out."
-    for path, operation_id, level in (
-        (_STUDY, "RetrieveStudyMetadata", "study"),
-        (_SERIES, "RetrieveSeriesMetadata", "series"),
-        (_INSTANCE, "RetrieveInstanceMetadata", "instance"),
-    ):
-        content = json_content(DICOM_JSON, array("Dataset", "One dataset for each instance."), [schemas.METADATA])
-        responses = {
-            "200": response("The datasets without bulk data.", content, {"ETag": "ETag"}),
-            "304": response("Unchanged since the answer with that ETag."),
-            **BAD_UID,
-            **NOT_FOUND,
-            **NO_DICOM_JSON,
-            **UNAVAILABLE,
-        }
-        more = {
-            "description": f"Attributes of VR OB, OD, OF, OL, OV, OW and UN are left out.{dropped}",
-            "parameters": [parameter("ifNoneMatch")],
-        }
-        summary = f"Retrieve the metadata of {'an' if level == 'instance' else 'a'} {level}"
-        yield path + "/metadata", "get", operation("Retrieve", operation_id, summary, responses, **more)
-
-
 def _delete() -> _Operations:
     for path, operation_id, what in (
-        (_STUDY, "DeleteStudy", "a study"),
-        (_SERIES, "DeleteSeries", "a series"),
-        (_INSTANCE, "DeleteInstance", "an instance"),
+        (STUDY, "DeleteStudy", "a study"),
+        (SERIES, "DeleteSeries", "a series"),
+        (INSTANCE, "DeleteInstance", "an instance"),
     ):
         responses = {"204": response("Deleted."), **BAD_UID, **NOT_FOUND, **UNAVAILABLE}
         yield path, "delete", operation("Delete", operation_id, f"Delete {what}", responses)

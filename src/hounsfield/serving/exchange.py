@@ -1,0 +1,239 @@
+"""One request and its answer, as ASGI messages."""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from hounsfield.serving.head import RequestHead
+
+if TYPE_CHECKING:
+    from hounsfield.serving.connection import Connection
+
+Message = dict[str, Any]
+
+JOIN_BYTES = 16 * 1024
+"""A body up to this size is copied behind its head, which is cheaper than handing over two pieces."""
+
+_NOT_IN_A_HEADER = re.compile(rb"[\r\n\0]")
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_NO_BODY = (204, 304)
+
+
+class ClientGone(OSError):
+    """The client has closed the connection; whatever produces its answer can stop."""
+
+
+class Exchange:
+    """What the application is called with. ``receive`` and ``send`` are those of the ASGI HTTP specification 2.4.
+
+    Chunks of the body are ``bytearray`` or ``bytes``, the receiver's to keep. ``send`` returns when the kernel has
+    taken the bytes, and raises ClientGone when nobody is left to take them. ``http.response.zerocopysend`` sends a
+    part of a file; its ``count`` is required.
+    """
+
+    __slots__ = (
+        "_broken",
+        "_chunked",
+        "_connection",
+        "_continue",
+        "_head",
+        "_left",
+        "_received",
+        "_status",
+        "_waiter",
+        "body",
+        "body_complete",
+        "complete",
+        "head",
+        "keep_alive",
+        "started",
+    )
+
+    def __init__(self, connection: "Connection", head: RequestHead) -> None:
+        self.head = head
+        self.body: deque[bytes | bytearray] = deque()
+        """Received and not handed over yet."""
+        self.body_complete = head.length == 0
+        self.started = False
+        """Whether anything of the answer has left."""
+        self.complete = False
+        """Whether all of it has."""
+        self.keep_alive = head.keep_alive
+        self._connection = connection
+        self._continue = head.expects_continue and not self.body_complete
+        self._broken = False
+        self._received = False  # the last of the body has been handed over
+        self._waiter: asyncio.Future[None] | None = None
+        self._status = 0
+        self._head = b""
+        self._chunked = False
+        self._left = 0  # bytes of the announced length that are still to come
+
+    @property
+    def waits_for_continue(self) -> bool:
+        """Whether the client may still be waiting to be told to send its body."""
+        return self._continue
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether only the end of the connection tells that the answer is whole (HTTP/1.0)."""
+        return self._left < 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the application is waiting for more of the body, or for the end of the connection."""
+        return self._waiter is not None
+
+    def wake(self) -> None:
+        """Something has changed that ``receive`` may be waiting for."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def break_body(self) -> None:
+        """The rest of the body will not come; the application learns of it as of a client that has gone, and can still
+        say what it thinks of that."""
+        self._broken = True
+        self.keep_alive = False
+        self.wake()
+
+    async def receive(self) -> Message:
+        """See the class."""
+        if self._continue:
+            self._continue = False
+            if not self.started:
+                await self._connection.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+        while True:
+            # What has come is handed over even if the client has gone since: the application may need no more.
+            if self.body:
+                chunk = self.body.popleft()
+                self._connection.body_taken()
+                more = bool(self.body) or not self.body_complete
+                self._received = not more
+                return {"type": "http.request", "body": chunk, "more_body": more}
+            if self._connection.lost or self.complete or self._broken:
+                return {"type": "http.disconnect"}
+            if self.body_complete and not self._received:
+                self._received = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            self._waiter = self._connection.loop.create_future()
+            self._connection.body_wanted()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    async def send(self, message: Message) -> None:
+        """See the class."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            if self._status:
+                raise RuntimeError("The answer has been started already.")
+            self._start(message["status"], message.get("headers", ()))
+        elif not self._status or self.complete:
+            raise RuntimeError(f"{kind} cannot be sent now.")
+        elif kind == "http.response.body":
+            await self._send_body(message.get("body", b""), bool(message.get("more_body", False)))
+        elif kind == "http.response.zerocopysend":
+            await self._send_file(message)
+        else:
+            raise RuntimeError(f"{kind} is not known here.")
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        length: int | None = None
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._connection.date_line]
+        for name, value in headers:
+            if _NOT_IN_A_HEADER.search(value) or _NOT_IN_A_HEADER.search(name):
+                raise ValueError("A header of the answer holds a line break.")
+            lowered = name.lower()
+            if lowered == b"content-length":
+                length = int(value)
+            elif lowered == b"connection" and value.lower() == b"close":
+                self.keep_alive = False
+                continue
+            elif lowered == b"transfer-encoding":
+                continue
+            lines += (name, b": ", value, b"\r\n")
+        if status in _NO_BODY or self.head.scope["method"] == "HEAD":
+            self._left = 0
+        elif length is not None:
+            self._left = length
+        elif self.head.old_client:
+            self._left, self.keep_alive = -1, False  # the end of the connection is the end of the body
+        else:
+            self._chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not self.body_complete and not self._connection.can_skip_body():
+            self.keep_alive = False
+        if not self.keep_alive or self._connection.is_draining:
+            self.keep_alive = False
+            lines.append(b"connection: close\r\n")
+        elif self.head.old_client:
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        self._status = status
+        self._head = b"".join(lines)
+
+    async def _send_body(self, body: bytes | bytearray | memoryview, more: bool) -> None:
+        pieces: list[bytes | bytearray | memoryview] = []
+        if self._head:
+            pieces.append(self._head)
+            self._head = b""
+        size = self._count(len(body))
+        if size:
+            if self._chunked:
+                pieces += (b"%x\r\n" % size, body, b"\r\n")
+            else:
+                pieces.append(body)
+        if not more:
+            self._check_end()
+            if self._chunked:
+                pieces.append(b"0\r\n\r\n")
+        if size <= JOIN_BYTES and len(pieces) > 1:
+            pieces = [b"".join(pieces)]
+        self.started = True
+        if pieces:
+            await self._connection.write(pieces, more=more)
+        if not more:
+            self._finish()
+
+    async def _send_file(self, message: Message) -> None:
+        more = bool(message.get("more_body", False))
+        size = self._count(message["count"])
+        pieces: list[bytes | bytearray | memoryview] = [self._head] if self._head else []
+        self._head = b""
+        if self._chunked and size:
+            pieces.append(b"%x\r\n" % size)
+        self.started = True
+        if pieces:
+            await self._connection.write(pieces, more=True)
+        if size:
+            await self._connection.write_file(message["file"], message.get("offset", 0), size)
+        if not more:
+            self._check_end()
+        end = (b"\r\n" if size else b"") + (b"" if more else b"0\r\n\r\n") if self._chunked else b""
+        if end:
+            await self._connection.write([end], more=more)
+        if not more:
+            self._finish()
+
+    def _count(self, size: int) -> int:
+        """How much of ``size`` bytes goes out: nothing where the answer has no body."""
+        if self._chunked or self._left < 0:
+            return size
+        if self._status in _NO_BODY or self.head.scope["method"] == "HEAD":
+            return 0
+        if size > self._left:
+            raise RuntimeError("The body is longer than its Content-Length.")
+        self._left -= size
+        return size
+
+    def _check_end(self) -> None:
+        if self._left > 0:
+            raise RuntimeError("The body is shorter than its Content-Length.")
+
+    def _finish(self) -> None:
+        self.complete = True
+        self.wake()

@@ -1,0 +1,209 @@
+"""One process that serves: accepts connections, keeps the clock, and ends when told to."""
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Awaitable, Callable, MutableSequence
+from contextlib import suppress
+from email.utils import formatdate
+from typing import Any
+
+from hounsfield.serving.connection import Connection
+from hounsfield.serving.exchange import Message
+
+logger = logging.getLogger(__name__)
+
+CLOCK_SECONDS = 5
+"""How often connections are looked at for what takes too long."""
+YIELD_SECONDS = 0.001
+"""How long a process leaves a new connection to one that has fewer."""
+BODY_BYTES = 64 << 20
+"""Memory of a process for bodies that are being received, in large pieces; beyond it pieces are small."""
+FILES_LEFT = 512
+"""Descriptors kept for files and databases."""
+MAX_DESCRIPTORS = 65_536
+OUT_OF_DESCRIPTORS_SECONDS = 0.5
+"""Pause before accepting again when the system has no descriptor or memory for another connection."""
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application: scope, receive, send."""
+
+
+class Serving:
+    """What the connections of one process share."""
+
+    def __init__(
+        self, application: Application, listener: socket.socket, counts: MutableSequence[int], slot: int
+    ) -> None:
+        """``counts`` are the connections of every process, shared by all; ours is at ``slot``."""
+        self.application = application
+        self.loop = asyncio.get_running_loop()
+        self.draining = False
+        self.body_room = BODY_BYTES
+        """Bytes of BODY_BYTES that are free."""
+        self.date_line = b""
+        self._listener = listener
+        self._counts = counts
+        self._slot = slot
+        self.connections: set[Connection] = set()
+        """Those that are open."""
+        self._max_connections = _raise_descriptor_limit() - FILES_LEFT
+        self._accepting = False
+        self._emptied = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event, drain_seconds: float) -> None:
+        """Serve until ``stop`` is set; then finish what is under way, for ``drain_seconds`` at most."""
+        self._counts[self._slot] = 0
+        self._listener.setblocking(False)
+        lifespan = _Lifespan(self.application)
+        await lifespan.start()
+        clock = asyncio.create_task(self._clock())
+        self._accept_on()
+        await stop.wait()
+        self.draining = True
+        self._accept_off()
+        self._listener.close()
+        for connection in list(self.connections):
+            connection.drain()
+        if self.connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), drain_seconds)
+        for connection in list(self.connections):
+            connection.abort()
+        await asyncio.sleep(0)
+        clock.cancel()
+        await lifespan.stop()
+
+    def forget(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        self._counts[self._slot] = len(self.connections)
+        if self.draining and not self.connections:
+            self._emptied.set()
+        elif not self._accepting and not self.draining:
+            self._accept_on()
+
+    def _accept_on(self) -> None:
+        if not self._accepting and not self.draining:
+            self._accepting = True
+            self.loop.add_reader(self._listener.fileno(), self._acceptable)
+
+    def _accept_off(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self.loop.remove_reader(self._listener.fileno())
+
+    def _acceptable(self) -> None:
+        """A client has connected. One that another process has more time for is left to it, for a moment."""
+        if len(self.connections) > min(self._counts):
+            self._accept_off()
+            self.loop.call_later(YIELD_SECONDS, self._accept_what_is_left)
+        else:
+            self._accept()
+
+    def _accept_what_is_left(self) -> None:
+        self._accept()
+        self._accept_on()
+
+    def _accept(self) -> None:
+        if self.draining:
+            return
+        try:
+            sock, client = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            logger.error("No connection can be accepted: %s", error.strerror)
+            self._accept_off()
+            self.loop.call_later(OUT_OF_DESCRIPTORS_SECONDS, self._accept_on)
+            return
+        sock.setblocking(False)
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = sock.getsockname()
+        self.connections.add(Connection(self, sock, client[:2], server[:2]))
+        self._counts[self._slot] = len(self.connections)
+        if len(self.connections) >= self._max_connections:
+            self._accept_off()
+
+    async def _clock(self) -> None:
+        elapsed = 0
+        while True:
+            self.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode()
+            await asyncio.sleep(1)
+            elapsed += 1
+            if elapsed % CLOCK_SECONDS == 0:
+                now = self.loop.time()
+                for connection in list(self.connections):
+                    connection.look_at_clock(now)
+
+
+class _Lifespan:
+    """Tells the application when serving begins and ends (ASGI lifespan specification)."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._said: asyncio.Queue[Message] = asyncio.Queue()
+        self._heard: asyncio.Queue[str] = asyncio.Queue()
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+        await self._tell("startup")
+
+    async def stop(self) -> None:
+        await self._tell("shutdown")
+        await self._task
+
+    async def _run(self) -> None:
+        async def send(message: Message) -> None:
+            self._heard.put_nowait(message["type"])
+
+        await self._application({"type": "lifespan", "asgi": {"version": "3.0"}}, self._said.get, send)
+
+    async def _tell(self, event: str) -> None:
+        self._said.put_nowait({"type": f"lifespan.{event}"})
+        heard = asyncio.create_task(self._heard.get())
+        await asyncio.wait({heard, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if not heard.done():
+            heard.cancel()
+            self._task.result()
+            return
+        if heard.result() != f"lifespan.{event}.complete":
+            raise RuntimeError(f"The application's {event} failed.")
+
+
+def serve(
+    create: Callable[[], Application],
+    listener: socket.socket,
+    counts: MutableSequence[int],
+    slot: int,
+    drain_seconds: float,
+) -> None:
+    """The whole life of a serving process. SIGTERM ends it; SIGINT, which a terminal sends to all, does not."""
+    import uvloop
+
+    # Until the loop runs there is nothing to finish. The supervisor blocked the signal so that none is lost.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    application = create()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        await Serving(application, listener, counts, slot).run(stop, drain_seconds)
+
+    uvloop.run(run())
+
+
+def _raise_descriptor_limit() -> int:
+    """As many descriptors as are allowed, within reason: every connection and every open file takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return max(2 * FILES_LEFT, soft)

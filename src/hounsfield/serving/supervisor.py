@@ -1,0 +1,137 @@
+"""Several serving processes on one socket, and one command beside them: started, watched, replaced, ended."""
+
+import multiprocessing
+import multiprocessing.connection
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any
+
+from hounsfield.serving import process
+from hounsfield.serving.process import Application
+
+RESTART_SECONDS = 1.0
+"""Pause before something that died is started again."""
+BACKLOG = 2048
+"""Connections the kernel holds for us."""
+_NOBODY = 1 << 30  # connections of a process that is not there: nobody waits for it
+_LOOK_SECONDS = 0.5
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket all processes accept from. Raises OSError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in host:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class Supervisor:
+    """Keeps ``workers`` serving processes and a ``companion`` command running until SIGTERM or SIGINT comes."""
+
+    def __init__(
+        self,
+        create: Callable[[], Application],
+        listener: socket.socket,
+        workers: int,
+        *,
+        companion: Sequence[str] | None,
+        drain_seconds: float,
+        report: Callable[[str], None],
+    ) -> None:
+        """``create`` makes the application, in each process; ``report`` tells a person of what died."""
+        # Forked where that is safe: what is loaded already is shared.
+        self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._arguments = (create, listener)
+        self._counts: Any = self._context.RawArray("i", [_NOBODY] * workers)
+        self._listener = listener
+        self._drain_seconds = drain_seconds
+        self._report = report
+        self._workers: list[BaseProcess] = []
+        self._companion_command = companion
+        self._companion: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Start everything, call ``ready``, and return when all has ended."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        if self._companion_command is not None:
+            self._companion = subprocess.Popen(self._companion_command)
+        self._workers = [self._start(slot) for slot in range(len(self._counts))]
+        ready()
+        while not self._stopping:
+            multiprocessing.connection.wait([worker.sentinel for worker in self._workers], _LOOK_SECONDS)
+            if not self._stopping:
+                self._replace_dead()
+        self._listener.close()
+        self._end()
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self, slot: int) -> BaseProcess:
+        create, listener = self._arguments
+        worker: BaseProcess = self._context.Process(
+            target=process.serve, args=(create, listener, self._counts, slot, self._drain_seconds), name=f"api-{slot}"
+        )
+        # The new process has our handler for a moment, which would do nothing there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        worker.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        return worker
+
+    def _replace_dead(self) -> None:
+        dead = [slot for slot, worker in enumerate(self._workers) if not worker.is_alive()]
+        companion_died = self._companion is not None and self._companion.poll() is not None
+        if not dead and not companion_died:
+            return
+        for slot in dead:
+            self._counts[slot] = _NOBODY
+            self._report("an API process ended unexpectedly and is started again.")
+        if companion_died:
+            self._report("the background process ended unexpectedly and is started again.")
+        self._pause(RESTART_SECONDS)
+        if self._stopping:
+            return
+        for slot in dead:
+            self._workers[slot] = self._start(slot)
+        if companion_died:
+            assert self._companion_command is not None
+            self._companion = subprocess.Popen(self._companion_command)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_SECONDS))
+
+    def _end(self) -> None:
+        """End everything, by force what does not go in time."""
+        for worker in self._workers:
+            worker.terminate()
+        if self._companion is not None:
+            self._companion.terminate()
+        deadline = time.monotonic() + self._drain_seconds + 1
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+        if self._companion is not None:
+            try:
+                self._companion.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self._companion.kill()
+                self._companion.wait()
