@@ -192,8 +192,8 @@ def _files() -> _Operations:
             "frames of an instance",
             {**multipart, "application/octet-stream": {"schema": BINARY}},
             "`application/octet-stream` in Accept asks for uncompressed samples, with `transfer-syntax=*` for the "
-            "bytes as they were stored. A single part holds one frame. `multipart/related` of `image/jp2`, `image/jpeg`, "
-            "`image/jls`, `image/jphc`, `image/jxl` and `image/dicom-rle` asks for compressed frames. ",
+            "bytes as they were stored. A single part holds one frame. `multipart/related` of `image/jp2`, "
+            "`image/jpeg`, `image/jls`, `image/jphc`, `image/jxl` and `image/dicom-rle` asks for compressed frames. ",
         ),
     ):
         responses = {
