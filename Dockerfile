@@ -9,12 +9,14 @@ WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 RUN python -m venv /opt/hounsfield \
-    && /opt/hounsfield/bin/python -m pip install --no-cache-dir --constraint constraints.txt .
+    && /opt/hounsfield/bin/python -m pip install --no-cache-dir --constraint constraints.txt . \
+    && /opt/hounsfield/bin/hounsfield viewer install
 
 FROM python:3.12-slim
 RUN useradd --uid 1654 --create-home hounsfield \
     && install --directory --owner hounsfield --group hounsfield --mode 0750 /data
 COPY --from=build /opt/hounsfield /opt/hounsfield
+ENV DicomServer__Features__EnableOhifViewer=true
 USER hounsfield
 VOLUME /data
 EXPOSE 8080

@@ -32,10 +32,12 @@ $(FUZZ_STAMP): $(DEV_STAMP)
 	@touch $@
 
 run: $(STAMP)    ## the whole server on this machine, with sample studies; Ctrl-C stops it, the data stay
+	@$(BIN)/hounsfield viewer install || true  # without a way out there is no viewer, and all the rest
 	@$(BIN)/hounsfield demo --samples samples --port $(PORT) --data-dir $(DATA)
 
-peers: $(DEV_STAMP)  ## what the tests talk to: PostgreSQL, Azurite, an independent FHIR server
+peers: $(DEV_STAMP)  ## what the tests talk to: PostgreSQL, Azurite, an independent FHIR server, Chromium with the viewer
 	@sh tests/peers/install.sh
+	@$(BIN)/hounsfield viewer install || true
 
 test: peers      ## all tests
 	$(BIN)/python -m pytest

@@ -70,6 +70,10 @@ TABLE: tuple[Setting, ...] = (
     Setting("DicomServer:Audit:CustomAuditHeaderPrefix", str, "X-MS-AZUREDICOM-AUDIT-", "Request headers that begin so are copied to the audit log."),
     Setting("DicomServer:Features:EnableDataPartitions", bool, False, "Data partitions: /{version}/partitions/{name}/… instead of /{version}/…."),
     Setting("DicomServer:Features:EnableFullDicomItemValidation", bool, False, "Validate every attribute strictly at store."),
+    Setting("DicomServer:Features:EnableOhifViewer", bool, False, "The OHIF viewer at /viewer; its files come with `hounsfield viewer install`."),
+    Setting("Viewer:Directory", str, "", "Folder of its files; in the Python environment of the program if empty."),
+    Setting("Viewer:ClientId", str, "", "Name of the viewer at the OpenID Connect provider, where it signs people in."),
+    Setting("Viewer:Scope", str, "openid", "What it asks the provider for, separated by spaces."),
     Setting("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize", int, 2147483647, "Bytes per DICOM part.", 1),
     Setting("DicomServer:Services:DeletedInstanceCleanup:DeleteDelay", timedelta, timedelta(days=3), "Wait before the file of a deleted instance is removed."),
     Setting("DicomServer:Services:DeletedInstanceCleanup:MaxRetries", int, 5, "Attempts to remove a file before giving up.", 0),
@@ -122,7 +126,6 @@ _INDEX = "the index is another database"
 
 WITHOUT_EFFECT: Mapping[str, str] = {
     "DicomServer:Features:EnableExport": _NO_EXPORT,
-    "DicomServer:Features:EnableOhifViewer": "there is no viewer yet",
     "DicomServer:Features:EnableLatestApiVersion": "no version is to come",
     "DicomServer:Features:DisableOperations": _NO_OPERATIONS,
     "DicomServer:Services:ExtendedQueryTag:MaxAllowedCount": _NO_TAGS,

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what the tests talk to: PostgreSQL and, as judges of compressed images, dcmtk and gdcm from the system's
-# packages (Debian, needs root), Azurite, an OpenID Connect provider and
-# Medplum's FHIR packages from npm into .peers (versions and hashes in package-lock.json beside this file). The S3
-# server (moto) comes with the Python development dependencies. Safe to repeat; does nothing when all is there.
+# Installs what the tests talk to: PostgreSQL, Chromium and, as judges of compressed images, dcmtk and gdcm from the
+# system's packages (Debian, needs root), Azurite, an OpenID Connect provider and Medplum's FHIR packages from npm into
+# .peers (versions and hashes in package-lock.json beside this file). The S3 server (moto) comes with the Python
+# development dependencies. Safe to repeat; does nothing when all is there.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,6 +27,15 @@ if ! command -v dcmdjpeg >/dev/null || ! command -v gdcmconv >/dev/null; then
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends dcmtk libgdcm-tools
     else
         echo "dcmtk or gdcm is missing: install them (Debian: apt-get install dcmtk libgdcm-tools), or tests are skipped." >&2
+    fi
+fi
+
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium
+    else
+        echo "Chromium is missing: install it (Debian: apt-get install chromium), or the viewer's tests are skipped." >&2
     fi
 fi
 

@@ -31,6 +31,8 @@ from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.metrics import metrics_route
 from hounsfield.web.openapi import openapi_route
 from hounsfield.web.partitions import Partitions
+from hounsfield.web.viewer import SignIn, viewer_routes
+from hounsfield.web.viewer.files import default_directory
 
 THREAD_SWITCH_SECONDS = 0.001
 """How long a thread that comes back from the disk waits for the interpreter. Python's own 5 ms are longer than a sync:
@@ -79,6 +81,12 @@ def build(options: ProcessOptions) -> Application:
     routes.append(
         metrics_route(archive.database, settings.number("DicomServer:Services:DeletedInstanceCleanup:MaxRetries"))
     )
+    if settings.flag("DicomServer:Features:EnableOhifViewer"):
+        routes += viewer_routes(
+            Path(settings.text("Viewer:Directory") or default_directory()),
+            partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
+            sign_in=sign_in(settings),
+        )
     routes += cast_routes(archive.database, latest, enabled=options.cast)
     checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
     admission = access(options, settings)
@@ -144,6 +152,14 @@ def access(options: ProcessOptions, settings: Settings) -> Access:
         roles.parse(options.roles) if settings.flag(f"{section}:Authorization:Enabled") else None,
         settings.text(f"{section}:Authorization:RolesClaim"),
     )
+
+
+def sign_in(settings: Settings) -> SignIn | None:
+    """How the viewer gets its token; None where it needs none, or nobody has said how."""
+    if not settings.flag("DicomServer:Security:Enabled") or not settings.text("Viewer:ClientId"):
+        return None
+    authority = settings.text("DicomServer:Security:Authentication:Authority")
+    return SignIn(authority, settings.text("Viewer:ClientId"), settings.text("Viewer:Scope"))
 
 
 def health_checks(settings: Settings, checks: Mapping[str, Check]) -> HealthChecks:

@@ -21,7 +21,8 @@ START_SECONDS = 60
 CAST_SECONDS = 60
 POLL_SECONDS = 0.2
 
-_AUDIT_LEVEL = "Logging:LogLevel:AuditEvent"
+_FOR_SHOW = {"Logging:LogLevel:AuditEvent": "None", "DicomServer:Features:EnableOhifViewer": "true"}
+"""Settings here, unless somebody has set them: the audit log stays out of the summary, the viewer is there."""
 
 
 class DemoFailed(HounsfieldError):
@@ -68,7 +69,7 @@ def demo(
 
 
 def _environment() -> dict[str, str]:
-    """The server's environment: the audit log stays out of the summary, unless somebody has set it.
+    """The server's environment.
 
     Raises DemoFailed where the server would ask for tokens, as there is nobody to get one from.
     """
@@ -78,9 +79,12 @@ def _environment() -> dict[str, str]:
             "DicomServer:Security:Enabled is set in the environment, and the samples are loaded without a token. "
             "Unset it, or start `hounsfield serve` and load files with `hounsfield upload --token`."
         )
-    if settings.origin(_AUDIT_LEVEL) != settings_table.DEFAULT:
-        return dict(os.environ)
-    return {**os.environ, _AUDIT_LEVEL.replace(":", "__"): "None"}
+    ours = {
+        key.replace(":", "__"): value
+        for key, value in _FOR_SHOW.items()
+        if settings.origin(key) == settings_table.DEFAULT
+    }
+    return {**os.environ, **ours}
 
 
 def _wait_until_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> bool:
@@ -124,6 +128,12 @@ def _summary(console: Console, client: httpx.Client, root: str) -> None:
     console.print(table)
     uid = _value(studies[0], "0020000D") if studies else ""
     imaging_study = f"{root}/fhir/ImagingStudy?identifier=urn:dicom:uid%7Curn:oid:{uid}"
+    viewer = client.get("/viewer/")
+    if viewer.status_code == 200:
+        console.print(f"Viewer          {root}/viewer/")
+        console.print(f"  one study     {root}/viewer/{uid}")
+    elif viewer.text:  # switched on, but without its files
+        console.print("Viewer          not here; this fetches it: .venv/bin/hounsfield viewer install")
     console.print(f"Study list      {root}/v2/studies")
     console.print(f"FHIR            {root}/fhir/Patient   {root}/fhir/ImagingStudy")
     console.print(f"One study       {imaging_study}")

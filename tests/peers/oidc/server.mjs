@@ -3,6 +3,9 @@
 // Every client of `CLIENTS` authenticates with its id as secret; its tokens carry the roles named there. The audience is
 // the last segment of the `resource` asked for, `health-api` without one.
 //
+// `viewer` is a page in a browser, with no secret: anybody signs in to it on the provider's own pages, and gets a token
+// with the role of a reader.
+//
 // Usage: node server.mjs <directory with node_modules> <port>
 // POST /_control {"rotate": "replace"|"add", "alg": "ES256"} changes the signing key, {"down": true} ends all answers but
 // this one, {"ttl": seconds} sets the life of tokens. GET /_control tells how often discovery and keys were asked for.
@@ -27,6 +30,15 @@ const CLIENTS = {
   admin: ['globalAdmin'],
   several: ['globalReader', 'GLOBALDELETER', 'unknown'],
 };
+const VIEWER = {
+  client_id: 'viewer',
+  application_type: 'native', // so that the port of its address does not count
+  token_endpoint_auth_method: 'none',
+  grant_types: ['authorization_code'],
+  response_types: ['code'],
+  redirect_uris: ['http://127.0.0.1/viewer/callback'],
+};
+const ROLES = { ...CLIENTS, viewer: ['globalReader'] };
 const CURVES = { ES256: 'P-256', ES384: 'P-384', ES512: 'P-521' };
 
 function newKey(alg) {
@@ -43,21 +55,26 @@ function start() {
   const { alg } = state.keys[0];
   const provider = new Provider(ISSUER, {
     jwks: { keys: state.keys },
-    clients: Object.keys(CLIENTS).map((id) => ({
-      client_id: id,
-      client_secret: id,
-      grant_types: ['client_credentials'],
-      redirect_uris: [],
-      response_types: [],
-      id_token_signed_response_alg: alg,
-    })),
+    clients: [
+      ...Object.keys(CLIENTS).map((id) => ({
+        client_id: id,
+        client_secret: id,
+        grant_types: ['client_credentials'],
+        redirect_uris: [],
+        response_types: [],
+        id_token_signed_response_alg: alg,
+      })),
+      { ...VIEWER, id_token_signed_response_alg: alg },
+    ],
+    clientBasedCORS: () => true,
     enabledJWA: { idTokenSigningAlgValues: ['RS256', 'PS256', 'ES256', 'ES384', 'ES512'] },
-    extraTokenClaims: (_, token) => ({ roles: CLIENTS[token.clientId], role: CLIENTS[token.clientId][0], name: 'Ann' }),
+    extraTokenClaims: (_, token) => ({ roles: ROLES[token.clientId], role: ROLES[token.clientId][0], name: 'Ann' }),
     features: {
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
       resourceIndicators: {
         enabled: true,
+        useGrantedResource: () => true,
         defaultResource: () => `urn:audience:${AUDIENCE}`,
         getResourceServerInfo: (_, resource) => ({
           scope: '',
