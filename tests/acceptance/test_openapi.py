@@ -355,4 +355,7 @@ def test_every_operation_that_declares_it_is_424_when_an_external_store_refuses(
         assert walked == {
             *("StoreInstance", "StoreInstancesInStudy"),
             *("RetrieveStudy", "RetrieveSeries", "RetrieveInstance", "RetrieveFrame"),
+            *(f"RetrieveRendered{level}" for level in LEVELS),
+            *(f"Retrieve{level}Thumbnail" for level in LEVELS),
+            "WadoUri",
         }
