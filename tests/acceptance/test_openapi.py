@@ -366,4 +366,7 @@ def test_every_operation_that_declares_it_is_424_when_an_external_store_refuses(
             *("StoreInstance", "StoreInstancesInStudy"),
             *("RetrieveStudy", "RetrieveSeries", "RetrieveInstance", "RetrieveFrame"),
             *("RetrieveStudyBulkData", "RetrieveSeriesBulkData", "RetrieveInstanceBulkData", "RetrieveBulkData"),
+            *(f"RetrieveRendered{level}" for level in LEVELS),
+            *(f"Retrieve{level}Thumbnail" for level in LEVELS),
+            "WadoUri",
         }

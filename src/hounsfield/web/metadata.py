@@ -1,6 +1,5 @@
 """WADO-RS metadata: DICOM JSON at every level, with validators and content codings (retrieve.md §7)."""
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -15,11 +14,10 @@ from hounsfield.index.instances import InstancePath, Level
 from hounsfield.security.roles import DataAction
 from hounsfield.web import bulk_metadata, content_coding
 from hounsfield.web.api_route import ApiRoute
+from hounsfield.web.etags import matches
 from hounsfield.web.negotiation import DICOM_JSON, require_dicom_json
 from hounsfield.web.streamed_response import StreamedResponse
 from hounsfield.web.uids import instance_path
-
-_LIST_ITEM = re.compile(r'\s*((?:W/)?"[^"]*"|[^,]*)\s*')
 
 
 def metadata_routes(archive: Archive, levels: Sequence[str]) -> list[ApiRoute]:
@@ -50,7 +48,7 @@ async def _metadata(archive: Archive, request: Request) -> ASGIApp:
         raise not_found(path)
     if bulk is not None:
         etag = f"{etag}-{bulk}"
-    if _matches(request.headers.getlist("if-none-match"), etag):
+    if matches(request.headers.getlist("if-none-match"), etag):
         return Response(status_code=304, headers=content_coding.VARY)
     # Gzip comes as it is stored; a series is a hundred times smaller in zstd, which finds what its instances share.
     single = path.level is Level.INSTANCE
@@ -96,13 +94,3 @@ async def _not_empty(pieces: AsyncGenerator[bytes, None], path: InstancePath) ->
             yield piece
     if not found:
         raise not_found(path)
-
-
-def _matches(conditions: Sequence[str], etag: str) -> bool:
-    """Whether If-None-Match names ``etag``: raw as sent, quoted, weak, in a list, or ``*`` (retrieve.md [H] 3)."""
-    for condition in conditions:
-        for item in _LIST_ITEM.findall(condition):
-            tag = item.strip().removeprefix("W/").strip('"')
-            if tag == "*" or tag.lower() == etag.lower():
-                return True
-    return False

@@ -14,6 +14,7 @@ from hounsfield.errors import BadRequest, NotAcceptable
 from hounsfield.index.instances import InstancePath, Level, StoredInstance
 from hounsfield.security.roles import DataAction
 from hounsfield.storage.object_store import Buffer
+from hounsfield.web import accept_parameter
 from hounsfield.web.api_route import ApiRoute, Handler
 from hounsfield.web.etags import matches
 from hounsfield.web.multipart_response import Framing, MultipartResponse, Part
@@ -64,14 +65,14 @@ def rendered_routes(archive: Archive) -> list[ApiRoute]:
 
 async def _rendered(archive: Archive, request: Request) -> ASGIApp:
     path, number, wanted = _asked(request, _DEFAULT_QUALITY)
-    accepted = accepted_media_types(_accept(request))
+    accepted = accepted_media_types(parse_accept(accept_parameter.accepted(request)))
     (instance,) = await retrieve.find(archive, path)
     return answer(await rendering.picture(archive, instance, number, accepted, wanted))
 
 
 async def _all_rendered(archive: Archive, request: Request) -> ASGIApp:
     path, _, wanted = _asked(request, _DEFAULT_QUALITY)
-    ranges = _accept(request)
+    ranges = parse_accept(accept_parameter.accepted(request))
     for entry in ranges:
         if entry.multipart and _is_wanted(entry.media_type):
             found = await retrieve.find(archive, path)
@@ -91,7 +92,7 @@ async def _parts(
         location = (
             f"{root}/studies/{instance.study_uid}/series/{instance.series_uid}/instances/{instance.sop_uid}/rendered"
         )
-        yield Part(picture.content_type, _one(picture.body), location=location)
+        yield Part(picture.content_type, _one(picture.body), len(picture.body), location)
 
 
 async def _one(body: Buffer) -> AsyncIterator[Buffer]:
@@ -100,7 +101,7 @@ async def _one(body: Buffer) -> AsyncIterator[Buffer]:
 
 async def _thumbnail(archive: Archive, request: Request) -> ASGIApp:
     path, number, wanted = _asked(request, THUMBNAIL_QUALITY)
-    accepted = [entry.media_type for entry in _accept(request) if not entry.multipart]
+    accepted = [entry.media_type for entry in parse_accept(accept_parameter.accepted(request)) if not entry.multipart]
     accepted = [kind for kind in accepted if kind in PICTURES or kind in _WILDCARDS]
     if not accepted:
         raise NotAcceptable("The specified Accept header is not supported.")
@@ -138,12 +139,6 @@ def _frame_number(text: str) -> int:
         return integer("frame", text.strip(" "))
     except BadRequest:
         raise BadRequest("The specified frame is not valid. It must be one frame number.") from None
-
-
-def _accept(request: Request) -> Sequence[MediaRange]:
-    """The parameter ``accept`` is for who cannot set the header (PS3.18 §8.3.3.1)."""
-    given = parameter(request, "accept")
-    return parse_accept(request.headers.getlist("accept") if given is None else [given])
 
 
 def accepted_media_types(ranges: Sequence[MediaRange]) -> list[str]:
