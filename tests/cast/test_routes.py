@@ -15,6 +15,7 @@ from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastEr
 from hounsfield.cast.step import Remove
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
+from hounsfield.web import cast
 from hounsfield.web.cast import cast_check, cast_routes
 from hounsfield.web.errors import render
 
@@ -182,9 +183,24 @@ async def test_refusals_name_the_parameter(client: httpx.AsyncClient, query: str
         ("stopped", True, "Degraded"),
     ],
 )
-async def test_health(database: Database, state: CastState, activity: str | None, enabled: bool, health: str) -> None:
+async def test_health(
+    database: Database,
+    state: CastState,
+    monkeypatch: pytest.MonkeyPatch,
+    activity: str | None,
+    enabled: bool,
+    health: str,
+) -> None:
+    monkeypatch.setattr(cast, "STARTING_SECONDS", 0)
     if activity:
         await state.report(Activity(activity, "f", "d"))
     found = await cast_check(database, nine, enabled=enabled)()
     assert found.status == health
     assert found.data == {"state": activity or "stopped", "lag": 9}
+
+
+async def test_health_while_the_server_starts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = cast_check(database, nine, enabled=True)
+    assert (await check()).status == "Healthy"
+    monkeypatch.setattr(cast, "STARTING_SECONDS", 0)
+    assert (await check()).status == "Degraded"

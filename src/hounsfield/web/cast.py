@@ -1,6 +1,7 @@
 """GET /cast/status and /cast/errors: what DICOM Cast does, and what it could not do (dicom-cast.md §5.1)."""
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from hounsfield.cast.state import Activity, Attempt, CastState, InvalidToken, La
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
 from hounsfield.web.access import ProtectedRoute
+from hounsfield.web.dependencies import STARTING_SECONDS
 from hounsfield.web.health import Check, Health
 
 MAX_LIMIT = 1000
@@ -58,6 +60,7 @@ def cast_routes(database: Database, latest: Latest, *, enabled: bool) -> list[Ro
 def cast_check(database: Database, latest: Latest, *, enabled: bool) -> Check:
     """The ``DicomCast`` entry of the health check: at worst ``Degraded``, as DICOM goes on without FHIR (§7.3)."""
     state = CastState(database)
+    begun = time.monotonic()
 
     async def check() -> Health:
         found = _status(await state.status(), await latest(), enabled=enabled)
@@ -66,6 +69,8 @@ def cast_check(database: Database, latest: Latest, *, enabled: bool) -> Check:
             return Health("Healthy", "Casting is switched off.", data)
         if found["state"] in ("idle", "running"):
             return Health("Healthy", "The FHIR server is kept up to date.", data)
+        if found["state"] == STOPPED and time.monotonic() - begun < STARTING_SECONDS:
+            return Health("Healthy", "DICOM Cast is starting.", data)
         return Health("Degraded", "The FHIR server is not being kept up to date; see /cast/status.", data)
 
     return check
