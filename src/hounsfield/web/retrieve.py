@@ -73,15 +73,20 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
         return await zip_response(archive, path, planned)
     if not forms[choice].multipart:
         return await _single(archive, request, planned[0])
-    framing = Framing()
     by_server = sends_files(request.scope)
-    if len(planned) == 1 and not (by_server and _is_large(planned[0])):
+    if len(planned) == 1 and by_server and _is_large(planned[0]):
+        (file,) = planned
+        assert file.size is not None
+        part = archive.files.open_range(file.instance.file_key, 0, file.size)
+        if part is not None:
+            return _parts_in_file([part], _content_type(file))
+    framing = Framing()
+    if len(planned) == 1:
         packed, count = _pack(archive, planned, 0, framing)
         if count:
             packed += framing.end
             return BytesResponse(packed, framing.content_type)
-    if len(planned) > 1 or not (by_server and _is_large(planned[0])):  # else it is opened before anything is sent
-        await retrieve.require_files(archive, planned)
+    await retrieve.require_files(archive, planned)
     sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
     length = framing.length(sizes) if len(sizes) == len(planned) else None
     return MultipartResponse(framing, _pieces(archive, planned, framing, by_server), length=length)
@@ -221,6 +226,10 @@ def _frames_in_file(request: Request, parts: Sequence[FileRange], content_type: 
         span = asked_span(request, part.length)
         wanted = FileRange(part.file, part.offset + span.offset, span.length)
         return FileRangeResponse(wanted, content_type, span.headers, status=span.status)
+    return _parts_in_file(parts, content_type)
+
+
+def _parts_in_file(parts: Sequence[FileRange], content_type: str) -> ASGIApp:
     framing = Framing()
     length = framing.length((content_type, part.length) for part in parts)
     return MultipartResponse(framing, _framed(framing, parts, content_type), length=length)
