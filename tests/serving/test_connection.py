@@ -5,10 +5,13 @@ import contextlib
 import gc
 import json
 import os
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -338,6 +341,23 @@ async def test_clients_that_go_away_leave_nothing_behind(tmp_path: Path) -> None
         assert len(os.listdir("/proc/self/fd")) <= before
         assert server.serving.body_room == process.BODY_BYTES
         assert echo.disconnects > 0
+
+
+@pytest.mark.parametrize("sent", [b"GET /a", GET, post(b"0123456789", path=b"/watch")[:-5], b""])
+def test_a_reset_is_noticed_at_once(sent: bytes) -> None:
+    """With the event loop that serves; it reports an error of a socket once, and then never again."""
+    echo = Echo()
+
+    async def run() -> None:
+        async with running(echo) as server:
+            for _ in range(20):
+                with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    sock.sendall(sent)
+                await asyncio.sleep(0)
+            await server.idle()
+
+    uvloop.run(run())
 
 
 async def test_clients_that_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,8 @@ class Connection:
             return
         except OSError:
             count = 0
-        if not count:
+        # A reset behind what was received is told only once: uvloop stops watching a socket with an error.
+        if not count or self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._lose()
             return
         self._last_active = self.loop.time()
