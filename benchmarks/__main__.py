@@ -12,14 +12,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import orthanc, report, servers, stages
+from benchmarks.latency import probes
 from benchmarks.load import WrongAnswer
 from benchmarks.report import Results
-from benchmarks.rounds import Loaded, run_cast, run_row
+from benchmarks.rounds import Loaded, run_cast, run_probe, run_row
 from benchmarks.servers import Server
 from benchmarks.wire import WireError
 from benchmarks.workloads import CLIENT_STUDIES, ROUND_STUDIES, ROW_STUDIES, Profile, workloads
 
-SESSIONS = (("store",), ("retrieve", "metadata", "frames"), ("query",), ("cast",))
+SESSIONS = (("store",), ("retrieve", "metadata", "frames", "rendered"), ("query",), ("latency",), ("cast",))
 """Groups of rows that share servers: those that read the same few studies."""
 MOST_ROUNDS = ROW_STUDIES // ROUND_STUDIES - 1
 """One turn more is the warm-up's."""
@@ -123,7 +124,8 @@ def run(options: argparse.Namespace, directory: Path) -> Results:
     for session in SESSIONS:
         groups = [group for group in session if group in chosen]
         rows = [row for group in groups for row in workloads(setting, group) if options.only in row.name]
-        if not rows and "cast" not in groups:
+        waits = [each for each in probes(setting) if options.only in each.name] if "latency" in groups else []
+        if not (rows or waits) and "cast" not in groups:
             continue
         place = directory / session[0]
         with started(options, place) as (compared, here):
@@ -133,6 +135,10 @@ def run(options: argparse.Namespace, directory: Path) -> Results:
             for row in rows:
                 results.rows.append(run_row(row, here, setting, place, loaded))
                 print(report.progress(results.rows[-1]), file=sys.stderr, flush=True)
+                save(options, results)
+            for probe in waits:
+                results.latencies.append(run_probe(probe, here, setting, loaded))
+                print(report.wait_progress(results.latencies[-1]), file=sys.stderr, flush=True)
                 save(options, results)
             if "store" in groups and options.hounsfield:
                 results.stages = stages.measure(place / "stages", setting.seed, large=setting.deep)

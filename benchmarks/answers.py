@@ -3,15 +3,18 @@
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks import phantom
 from benchmarks.load import WrongAnswer
 from benchmarks.studies import Instance, Metadata
 from benchmarks.wire import Answer
 
 PART_OVERHEAD_BYTES = 1024
 """More than any server needs for the boundary and headers of a part."""
+JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_status(answer: Answer, allowed: Sequence[int] = (200,)) -> None:
@@ -123,3 +126,54 @@ def check_same_length(answer: Answer, length: int) -> None:
     """As long as an answer that was compared whole."""
     if answer.length != length:
         raise WrongAnswer(f"{answer.length} bytes where the same question got {length} before")
+
+
+def check_picture(answer: Answer, rows: int, columns: int) -> None:
+    """A JPEG picture of that size, as far as its first bytes say."""
+    check_status(answer)
+    content_type = answer.headers.get("content-type", "")
+    if content_type != "image/jpeg":
+        raise WrongAnswer(f"no JPEG but {content_type!r}")
+    if (found := jpeg_size(answer.body)) != (rows, columns):
+        raise WrongAnswer(f"a picture of (rows, columns) {found}, not of {rows, columns}")
+
+
+def check_same_picture(answer: Answer, instance: Instance) -> None:
+    """The picture of the instance in the window asked for; grey values may differ by what JPEG costs."""
+    kind = instance.series.kind
+    check_picture(answer, kind.rows, kind.columns)
+    try:
+        difference = phantom.difference(answer.body, instance.pixels, kind.rows, kind.columns)
+    except OSError as error:
+        raise WrongAnswer(f"the picture cannot be decoded: {error}") from error
+    if difference > phantom.TOLERANCE:
+        raise WrongAnswer(f"grey values differ by {difference:.1f} of 255 on average from those of the instance")
+
+
+def jpeg_size(body: bytes) -> tuple[int, int] | None:
+    """Rows and columns in the frame header of a JPEG stream (ITU-T T.81 B.2.2); None where there is none."""
+    at = 2
+    while body.startswith(b"\xff\xd8") and len(body) >= at + 9 and body[at] == 0xFF:
+        marker, length = body[at + 1], int.from_bytes(body[at + 2 : at + 4], "big")
+        if marker in JPEG_FRAME_HEADERS:
+            rows, columns = struct.unpack_from(">HH", body, at + 5)
+            return rows, columns
+        at += 2 + length
+    return None
+
+
+def check_range(answer: Answer, content: bytes, start: int, size: int) -> None:
+    """``content``, and said to be the bytes of the resource from ``start`` on (RFC 9110 §14.4)."""
+    check_status(answer, (206,))
+    wanted = f"bytes {start}-{start + len(content) - 1}/{size}"
+    if (stated := answer.headers.get("content-range")) != wanted:
+        raise WrongAnswer(f"Content-Range is {stated!r}, not {wanted!r}")
+    if answer.body != content:
+        raise WrongAnswer(f"{len(answer.body)} bytes, not the {len(content)} asked for")
+
+
+def check_unchanged(answer: Answer) -> None:
+    """Not Modified, and nothing else."""
+    check_status(answer, (304,))
+    if answer.length:
+        raise WrongAnswer(f"a body of {answer.length} bytes with status 304")

@@ -15,6 +15,9 @@ from benchmarks.wire import Answer, Base, Connection
 DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 FRAMES = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 JSON = "application/dicom+json"
+JPEG = "image/jpeg"
+ONE_FILE = "application/dicom; transfer-syntax=*"
+"""Not multipart: what a range of bytes is asked of."""
 BOUNDARY = b"benchmark-7f3a91c4"
 STUDY_SIZE = 200
 """Instances of a study that a storing client sends before it begins the next."""
@@ -111,6 +114,8 @@ class Question:
     accept: str
     glance: Callable[[Answer], None]
     check: Callable[[Answer], None]
+    header: str = ""
+    """One more header line."""
 
 
 class AskingClient:
@@ -139,9 +144,23 @@ class AskingClient:
 
 def ask(connection: Connection, question: Question, whole: bool) -> Answer:
     """Sends a question; a whole answer is checked fully, another by status and length. Raises WrongAnswer."""
-    answer = connection.exchange([connection.base.get(question.path, question.accept)], whole=whole)
+    answer = exchange(connection, question, whole)
+    judge(connection, question, answer, whole)
+    return answer
+
+
+def exchange(
+    connection: Connection, question: Question, whole: bool, begun: Callable[[], None] | None = None
+) -> Answer:
+    """Sends a question and reads the answer; ``begun`` is told of the first byte of its body. Nothing is checked."""
+    return connection.exchange(
+        [connection.base.get(question.path, question.accept, question.header)], whole=whole, begun=begun
+    )
+
+
+def judge(connection: Connection, question: Question, answer: Answer, whole: bool) -> None:
+    """Checks an answer, fully if it was read whole. Raises WrongAnswer, which names the question."""
     try:
         (question.check if whole else question.glance)(answer)
     except WrongAnswer as error:
         raise WrongAnswer(f"GET {connection.base}{question.path}: {error}") from error
-    return answer

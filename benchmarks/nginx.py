@@ -77,6 +77,7 @@ def publish(collection: Collection, files: Path) -> None:
         _write(files, f"/studies/{series.study}", [*(part for each in instances for part in _part(each)), _end()])
         for each in instances:
             _write(files, each.path, [*_part(each), _end()])
+            _write(files, f"{each.path}/metadata", [b"[", series.metadata_text(each.number), b"]"])
             for frame in range(1, each.series.kind.frames + 1):
                 _write(
                     files, f"{each.path}/frames/{frame}", [_head(b"octet-stream"), each.frame(frame), b"\r\n", _end()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cast import CastSample
+from benchmarks.latency import LatencyRow, LatencySample
 from benchmarks.load import Sample
 from benchmarks.stages import STAGES, Stages
 
@@ -40,12 +41,18 @@ class Results:
     casts: dict[str, list[CastSample]] = field(default_factory=dict)
     cast_wrong: dict[str, str] = field(default_factory=dict)
     stages: list[Stages] = field(default_factory=list)
+    latencies: list[LatencyRow] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
         """A sentence for every server that answered wrongly in a row."""
         found = [
             f"{server} answered wrongly: {row.name}, {row.clients} clients: {trouble}"
             for row in self.rows
+            for server, trouble in row.wrong.items()
+        ]
+        found += [
+            f"{server} answered wrongly: {row.name}: {trouble}"
+            for row in self.latencies
             for server, trouble in row.wrong.items()
         ]
         return found + [f"{server} casts wrongly: {trouble}" for server, trouble in self.cast_wrong.items()]
@@ -84,6 +91,8 @@ def markdown(results: Results) -> str:
         parts += [_rates(results), _costs(results)]
     if results.stages:
         parts.append(_stages(results))
+    if results.latencies:
+        parts.append(_latencies(results))
     if results.casts:
         parts.append(_casts(results))
     return "\n\n".join(parts) + "\n"
@@ -153,6 +162,49 @@ def _processor(samples: Sequence[Sample]) -> str:
 
 def _memory(samples: Sequence[Sample]) -> str:
     return f"{max(sample.peak_memory for sample in samples) / 1e6:.0f}"
+
+
+def _latencies(results: Results) -> str:
+    rows = {row.name: row for row in results.latencies}
+    limits = [name for name in LIMITS if any(name in row.samples for row in results.latencies)]
+    servers = [*results.servers, *limits]
+    lines = []
+    for row in results.latencies:
+        lines.append([row.name, "ms", *(_wait(row, server) for server in servers)])
+        beside = rows.get(row.against or "")
+        if beside is not None:
+            lines.append([f"… ÷ {beside.name}", "", *(_slower(row, beside, server) for server in servers)])
+    return _table(["One client waits for", "", *(f"{server}: p50 / p95" for server in servers)], lines)
+
+
+def wait_progress(row: LatencyRow) -> str:
+    """A latency row in a line, for who watches."""
+    found = [f"{server} {_wait(row, server)}" for server in (*row.samples, *row.missing)]
+    found += [f"{server}: {trouble}" for server, trouble in row.wrong.items()]
+    return f"{row.name}, p50 / p95 ms: {'; '.join(found)}"
+
+
+def _wait(row: LatencyRow, server: str) -> str:
+    """Medians over the rounds."""
+    if server in row.wrong:
+        return "wrong answer"
+    if server not in row.samples:
+        return row.missing.get(server, "–")
+    samples = row.samples[server]
+    found = " / ".join(_number(1e3 * statistics.median(values)) for values in _waits(samples))
+    rates = [sample.pictures for sample in samples if sample.pictures is not None]
+    return f"{found} ({_number(statistics.median(rates))} pictures/s)" if rates else found
+
+
+def _waits(samples: Sequence[LatencySample]) -> tuple[list[float], list[float]]:
+    return [sample.median for sample in samples], [sample.p95 for sample in samples]
+
+
+def _slower(row: LatencyRow, beside: LatencyRow, server: str) -> str:
+    if server not in row.samples or server not in beside.samples:
+        return "–"
+    pairs = zip(_waits(row.samples[server]), _waits(beside.samples[server]), strict=True)
+    return " / ".join(f"**{statistics.median(mine) / statistics.median(other):.2f}**" for mine, other in pairs)
 
 
 def _casts(results: Results) -> str:

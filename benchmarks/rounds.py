@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks import cast
+from benchmarks import cast, latency
 from benchmarks.cast import CastSample
 from benchmarks.disk import DurableFiles
+from benchmarks.latency import LatencyRow, LatencySample, NotOffered, Probe
 from benchmarks.load import Client, Sample, WrongAnswer, drive
 from benchmarks.processes import Roots, cpu_seconds, wait_until_quiet
 from benchmarks.report import DISK, Row
 from benchmarks.servers import Server
 from benchmarks.studies import Collection
 from benchmarks.wire import WireError
-from benchmarks.workloads import Profile, Workload
+from benchmarks.workloads import Profile, Workload, provide
 
 SETTLE_SECONDS = 120.0
 """How long a server may go on with work it put off (FHIR sync, checkpoints) before the next is measured."""
@@ -107,6 +108,30 @@ def settle(here: Sequence[Server]) -> None:
     """Waits until no server works on anything it put off, so that nobody pays for another's."""
     if not wait_until_quiet(lambda: [pid for server in here for pid in server.roots()], SETTLE_SECONDS):
         print(f"a server is still busy after {SETTLE_SECONDS:.0f} s without requests", file=sys.stderr)
+
+
+def run_probe(probe: Probe, here: Sequence[Server], setting: Profile, loaded: Loaded) -> LatencyRow:
+    """All rounds of a latency row, the servers taking turns; each is alone when it is its turn."""
+    servers = [server for server in here if probe.runs_on(server)]
+    samples: dict[str, list[LatencySample]] = {server.name: [] for server in servers}
+    wrong: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for server in servers:
+        with _judged(server.name, wrong):
+            for collection in probe.collections:
+                provide(server, collection, loaded)
+    for turn in range(setting.rounds):
+        at = turn % len(servers)
+        for server in servers[at:] + servers[:at]:
+            if server.name not in wrong | missing:
+                settle(here)
+                with _judged(server.name, wrong):
+                    try:
+                        samples[server.name].append(latency.measure(probe, server, turn, setting.seconds))
+                    except NotOffered as absence:
+                        missing[server.name] = str(absence)
+    found = {name: each for name, each in samples.items() if name not in wrong | missing}
+    return LatencyRow(probe.name, found, probe.against, wrong, missing)
 
 
 def run_cast(server: Server, setting: Profile) -> list[CastSample]:

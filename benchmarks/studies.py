@@ -5,7 +5,7 @@ pydicom writes one header a kind; every instance after that is the same header w
 of different, valid instances a second and still leave the processor to the server.
 
 The same seed gives the same bytes. Headers have about a hundred attributes, sequences and private blocks among them,
-as clinical CT headers have; pixel data is noise below the stored bits (nothing here is decoded).
+as clinical CT headers have; pixel data is noise below the stored bits where nothing is decoded, else a phantom.
 """
 
 import io
@@ -15,15 +15,20 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
+
+from benchmarks import phantom
 
 PIXEL_VARIANTS = 4
+UNDEFINED_LENGTH = 0xFFFFFFFF
 VARIANT_BYTES = 8 * 1024 * 1024
 """Larger pixel data have one variant only: every client of the load generator holds them."""
+ITEM_HEADER_BYTES = 8
 Metadata = dict[str, dict[str, Any]]
 
 
@@ -38,11 +43,22 @@ class Kind:
     columns: int
     bits: int
     frames: int = 1
+    attributes: int | None = None
+    """How many attributes an instance has besides its pixel data; None: all there are."""
+    picture: bool = False
+    """Whether the pixels show something (``phantom.py``)."""
+    encapsulated: bool = False
+    """Whether frames are fragments of what looks like JPEG from outside, found only by reading one after the other."""
 
     @property
     def frame_bytes(self) -> int:
         """Length of one frame in bytes."""
         return self.rows * self.columns * (2 if self.bits > 8 else 1)
+
+    @property
+    def transfer_syntax(self) -> UID:
+        """Of the files."""
+        return JPEGBaseline8Bit if self.encapsulated else ExplicitVRLittleEndian
 
 
 CT = Kind(1, "CT", "1.2.840.10008.5.1.4.1.1.2", 512, 512, 12)
@@ -50,6 +66,9 @@ SMALL = Kind(2, "CT", "1.2.840.10008.5.1.4.1.1.2", 64, 38, 12)
 CINE = Kind(3, "XA", "1.2.840.10008.5.1.4.1.1.12.1", 512, 512, 8, frames=100)
 LARGE = Kind(5, "DX", "1.2.840.10008.5.1.4.1.1.1.1", 4096, 3840, 14)
 DEEP = Kind(4, "XA", "1.2.840.10008.5.1.4.1.1.12.1", 64, 64, 8, frames=10_000)
+PICTURE = Kind(6, "CT", "1.2.840.10008.5.1.4.1.1.2", 512, 512, 12, picture=True)
+PLAIN = Kind(7, "CT", "1.2.840.10008.5.1.4.1.1.2", 64, 38, 12, attributes=79)
+FRAGMENTED = Kind(8, "XA", "1.2.840.10008.5.1.4.1.1.12.1", 64, 64, 8, frames=10_000, encapsulated=True)
 
 
 class Series:
@@ -112,8 +131,14 @@ class Instance(NamedTuple):
 
     def frame(self, number: int) -> bytes:
         """Frame ``number`` (from 1)."""
-        size = self.series.kind.frame_bytes
-        return self.pixels[(number - 1) * size : number * size]
+        start = self.frame_start(number) - len(self.head)
+        return self.pixels[start : start + self.series.kind.frame_bytes]
+
+    def frame_start(self, number: int) -> int:
+        """Where frame ``number`` (from 1) begins in the file."""
+        before = ITEM_HEADER_BYTES if self.series.kind.encapsulated else 0
+        # An empty offset table comes first.
+        return len(self.head) + before + (number - 1) * (before + self.series.kind.frame_bytes) + before
 
     def metadata(self) -> Metadata:
         """DICOM JSON as pydicom would write it, bulk data left out."""
@@ -251,7 +276,8 @@ def _template(kind: Kind) -> _Template:
     file = io.BytesIO()
     dcmwrite(file, dataset, enforce_file_format=True)
     length = kind.frame_bytes * kind.frames
-    element = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW" if kind.bits > 8 else b"OB", 0, length)
+    stated = UNDEFINED_LENGTH if kind.encapsulated else length
+    element = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW" if kind.bits > 8 else b"OB", 0, stated)
     shown = {tag: value for tag, value in dataset.to_json_dict().items() if value["vr"] not in ("OB", "OW", "UN")}
     variants = PIXEL_VARIANTS if kind.frames == 1 and length <= VARIANT_BYTES else 1
     return _Template(
@@ -262,7 +288,11 @@ def _template(kind: Kind) -> _Template:
 
 
 def _pixels(kind: Kind, length: int, variant: int) -> bytes:
+    if kind.picture:
+        return phantom.pixels(kind.rows, kind.columns, variant)
     rng = random.Random(f"{kind.number}/{variant}")  # noise, not secrets
+    if kind.encapsulated:
+        return _fragments(rng, kind)
     if kind.bits <= 8:
         return rng.randbytes(length)
     samples = bytearray(length)
@@ -270,6 +300,17 @@ def _pixels(kind: Kind, length: int, variant: int) -> bytes:
     top = bytes(value & (1 << kind.bits - 8) - 1 for value in range(256))
     samples[1::2] = rng.randbytes(length // 2).translate(top)
     return bytes(samples)
+
+
+def _fragments(rng: random.Random, kind: Kind) -> bytes:
+    """An item a frame behind an empty offset table (PS3.5 A.4); each begins and ends as JPEG does."""
+    content = kind.frame_bytes - 4
+    item = struct.pack("<HHL", 0xFFFE, 0xE000, kind.frame_bytes)
+    pieces = [struct.pack("<HHL", 0xFFFE, 0xE000, 0)]
+    for _ in range(kind.frames):
+        # No byte of the coded data looks like a marker.
+        pieces += item, b"\xff\xd8", rng.randbytes(content).replace(b"\xff", b"\x7f"), b"\xff\xd9"
+    return b"".join([*pieces, struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)])
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:
@@ -282,15 +323,16 @@ def _header(kind: Kind, values: Mapping[str, str]) -> Dataset:
     """Everything but the pixel data."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = kind.transfer_syntax
     dataset.file_meta.MediaStorageSOPClassUID = UID(kind.sop_class)
     dataset.file_meta.MediaStorageSOPInstanceUID = UID(values["sop"])
     dataset.file_meta.ImplementationClassUID = UID("2.25.183478926347816349872")
     dataset.file_meta.ImplementationVersionName = "BENCH_1"
-    for group in (_identity(values), _study(kind, values), _requests(), _image(kind, values), _acquisition(kind)):
-        for keyword, value in group.items():
-            setattr(dataset, keyword, value)
-    _private(dataset)
+    elements = _identity(values) | _image(kind, values) | _study(kind, values) | _requests() | _acquisition(kind)
+    for keyword, value in islice(elements.items(), kind.attributes):
+        setattr(dataset, keyword, value)
+    if kind.attributes is None:
+        _private(dataset)
     return dataset
 
 

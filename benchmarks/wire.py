@@ -8,7 +8,7 @@ connection) and nothing else: no redirects, no content codings, no TLS.
 import select
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -46,9 +46,12 @@ class Base:
     def __str__(self) -> str:
         return f"http://{self.host}:{self.port}{self.root}"
 
-    def get(self, path: str, accept: str) -> bytes:
-        """A GET request for ``path`` below the base."""
-        return f"GET {self.root}{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: {accept}\r\n\r\n".encode()
+    def get(self, path: str, accept: str, header: str = "") -> bytes:
+        """A GET request for ``path`` below the base, with one more header line if given (without its end)."""
+        more = f"{header}\r\n" if header else ""
+        return (
+            f"GET {self.root}{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: {accept}\r\n{more}\r\n"
+        ).encode()
 
     def post(self, path: str, content_type: str, accept: str, length: int) -> bytes:
         """The head of a POST request with a body of ``length`` bytes."""
@@ -102,8 +105,10 @@ class Connection:
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 self._socket.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", TIMEOUT_SECONDS, 0))
 
-    def exchange(self, buffers: Sequence[bytes], whole: bool = False) -> Answer:
-        """Sends the buffers of one request and reads the answer to its end.
+    def exchange(
+        self, buffers: Sequence[bytes], whole: bool = False, begun: Callable[[], None] | None = None
+    ) -> Answer:
+        """Sends the buffers of one request and reads the answer to its end; ``begun`` is told of its body's first byte.
 
         Raises WireError when the answer is cut off or no HTTP, OSError when the connection fails.
         """
@@ -111,15 +116,23 @@ class Connection:
         self._send(buffers)
         status, headers = self._read_head()
         body = _Body(whole)
+        if begun is not None:
+            if self._start == self._end:
+                self._fill()
+            begun()
         chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         length = headers.get("content-length")
-        if chunked:
+        to_end = False
+        if status in (204, 304):
+            pass  # no body, whatever length a 304 says the body would have (RFC 9110 §15.4.5)
+        elif chunked:
             self._read_chunks(body)
         elif length is not None:
             self._take(int(length), body)
-        elif status not in (204, 304):
+        else:
+            to_end = True
             self._read_to_end(body)
-        if headers.get("connection", "").lower() == "close" or (not chunked and length is None and status != 204):
+        if to_end or headers.get("connection", "").lower() == "close":
             self.close()
         return Answer(status, headers, bytes(body.kept), body.length)
 

@@ -5,15 +5,15 @@ One row of the report is one Workload. Store rows compare with the disk, retriev
 
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks import answers, clients, nginx
+from benchmarks import answers, clients, nginx, phantom
 from benchmarks.clients import AskingClient, Question, StoringClient, ask
 from benchmarks.load import Client
 from benchmarks.servers import Server
-from benchmarks.studies import CINE, CT, DEEP, LARGE, SMALL, Collection, Instance, Kind
+from benchmarks.studies import CINE, CT, DEEP, LARGE, PICTURE, SMALL, Collection, Instance, Kind
 from benchmarks.wire import Answer, Connection
 
 ROW_STUDIES = 1_000_000
@@ -23,6 +23,7 @@ CLIENT_STUDIES = 2_000
 LOADED_FROM = 80_000_000
 """Study numbers of collections; those of store rows lie below."""
 PAGE = 50
+PICTURES = 50
 
 Deal = Callable[[random.Random], Question]
 
@@ -61,12 +62,8 @@ class Workload:
 
     def prepare(self, server: Server, loaded: set[tuple[str, Collection]]) -> None:
         """Brings the data the row needs to the server, and checks whole answers before anything is timed."""
-        if self.collection is not None and (server.name, self.collection) not in loaded:
-            if server.files is None:
-                clients.load(server.base, self.collection)
-            else:
-                nginx.publish(self.collection, server.files)
-            loaded.add((server.name, self.collection))
+        if self.collection is not None:
+            provide(server, self.collection, loaded)
         self.verify(server)
 
     def verify(self, server: Server) -> None:
@@ -80,9 +77,26 @@ class Workload:
         return server.files is None or self.beside_nginx
 
 
+def provide(server: Server, collection: Collection, loaded: set[tuple[str, Collection]]) -> None:
+    """Brings a collection to the server unless it is there."""
+    if (server.name, collection) not in loaded:
+        if server.files is None:
+            clients.load(server.base, collection)
+        else:
+            nginx.publish(collection, server.files)
+        loaded.add((server.name, collection))
+
+
 def workloads(profile: Profile, group: str) -> list[Workload]:
     """The rows of a group in the order they are run. Rows of the same data follow each other."""
-    makers = {"store": _stores, "retrieve": _retrieves, "metadata": _metadata, "frames": _frames, "query": _queries}
+    makers = {
+        "store": _stores,
+        "retrieve": _retrieves,
+        "metadata": _metadata,
+        "frames": _frames,
+        "rendered": _rendered,
+        "query": _queries,
+    }
     return makers[group](profile) if group in makers else []
 
 
@@ -126,15 +140,15 @@ def ct_study(profile: Profile) -> Collection:
 def _retrieves(profile: Profile) -> list[Workload]:
     study = ct_study(profile)
     payload = sum(instance.size for instance in study)
-    whole = partial(_study_question, study, payload)
-    single = partial(_instance_question, study)
+    whole = partial(study_question, study, payload)
+    single = partial(instance_question, study)
     rows = [
         Workload(
             f"Study as stored, {len(study)} × 512 KB",
             "retrieve",
             count,
             "MB/s",
-            partial(_asking, partial(_glancing, whole), False),
+            partial(_asking, partial(glancing, whole), False),
             study,
             checks=(whole,),
             scale=payload / 1e6,
@@ -157,13 +171,14 @@ def _retrieves(profile: Profile) -> list[Workload]:
     ]
 
 
-def _glancing(deal: Deal, rng: random.Random) -> Question:
+def glancing(deal: Deal, rng: random.Random) -> Question:
     """The same question with its full check given up: hashing 100 MB would take the servers' processor."""
     question = deal(rng)
     return Question(question.path, question.accept, question.glance, question.glance)
 
 
-def _study_question(study: Collection, payload: int, _: random.Random) -> Question:
+def study_question(study: Collection, payload: int, _: random.Random) -> Question:
+    """The whole study as it is stored."""
     return Question(
         f"/studies/{study.series().study}",
         clients.DICOM,
@@ -172,7 +187,8 @@ def _study_question(study: Collection, payload: int, _: random.Random) -> Questi
     )
 
 
-def _instance_question(study: Collection, rng: random.Random) -> Question:
+def instance_question(study: Collection, rng: random.Random) -> Question:
+    """One instance of the study as it is stored."""
     instance = study.series().instance(rng.randrange(study.instances))
     return Question(
         instance.path,
@@ -187,10 +203,11 @@ def _is_file(instance: Instance, answer: Answer) -> None:
 
 
 def _metadata(profile: Profile) -> list[Workload]:
-    shapes = [ct_study(profile)]
+    study = ct_study(profile)
+    shapes = [study]
     if profile.long_series:
         shapes.append(Collection(SMALL, profile.seed, LOADED_FROM, 1, profile.long_series))
-    return [
+    rows = [
         Workload(
             f"Metadata of a series of {series.instances}",
             "metadata",
@@ -202,23 +219,49 @@ def _metadata(profile: Profile) -> list[Workload]:
         )
         for series in shapes
     ]
+    single = partial(_asking_metadata_of_one, study)
+    return [*rows, Workload("Metadata of one instance", "metadata", 8, "answers/s", single, study, beside_nginx=True)]
 
 
 def _asking_metadata(series: Collection, server: Server, turn: int, index: int) -> Client:
     """Checks one whole answer, then that every other has its length."""
-    check = partial(_is_metadata, series, server.whole_metadata)
+    check = partial(is_metadata, series, server.whole_metadata)
     path = f"{series.series().path}/metadata"
     with Connection(server.base) as connection:
         first = ask(connection, Question(path, clients.JSON, check, check), whole=True)
-    same = partial(_has_length, first.length)
+    same = partial(same_length, first.length)
     return AskingClient(server.base, lambda _: Question(path, clients.JSON, same, same), turn * 1000 + index, False)
 
 
-def _is_metadata(series: Collection, whole: bool, answer: Answer) -> None:
-    answers.check_metadata(answer, [instance.metadata() for instance in series], whole)
+def _asking_metadata_of_one(study: Collection, server: Server, turn: int, index: int) -> Client:
+    """Of instances chosen at random. Checks two whole answers, then that every other has the length of one of these.
+
+    Positions are the only values of different lengths, as servers leave out the fraction of every other.
+    """
+    series = study.series()
+
+    def question(number: int, glance: Callable[[Answer], None] | None = None) -> Question:
+        instance = series.instance(number)
+        check = partial(is_metadata, [instance], server.whole_metadata)
+        return Question(f"{instance.path}/metadata", clients.JSON, glance or check, check)
+
+    with Connection(server.base) as connection:
+        lengths = [ask(connection, question(number), whole=True).length for number in range(min(2, study.instances))]
+
+    def deal(rng: random.Random) -> Question:
+        number = rng.randrange(study.instances)
+        return question(number, partial(same_length, lengths[number % 2]))
+
+    return AskingClient(server.base, deal, turn * 1000 + index, False)
 
 
-def _has_length(length: int, answer: Answer) -> None:
+def is_metadata(instances: Iterable[Instance], whole: bool, answer: Answer) -> None:
+    """Metadata of exactly these instances; with ``whole`` all standard attributes of each."""
+    answers.check_metadata(answer, [instance.metadata() for instance in instances], whole)
+
+
+def same_length(length: int, answer: Answer) -> None:
+    """Status 200 and as long as an answer that was compared whole."""
     answers.check_status(answer)
     answers.check_same_length(answer, length)
 
@@ -231,7 +274,7 @@ def _frames(profile: Profile) -> list[Workload]:
         shapes.append(("Frame of a 10,000-frame object, 4 KB", Collection(DEEP, profile.seed, LOADED_FROM, 1, 1), 1))
     rows = []
     for name, collection, count in shapes:
-        deal = partial(_frame_question, collection)
+        deal = partial(_any_frame, collection)
         asking = partial(_asking, deal, False)
         published = collection.kind is not DEEP  # 10,000 files would say nothing new
         rows.append(
@@ -240,20 +283,57 @@ def _frames(profile: Profile) -> list[Workload]:
     return rows
 
 
-def _frame_question(collection: Collection, rng: random.Random) -> Question:
+def _any_frame(collection: Collection, rng: random.Random) -> Question:
     instance = collection.series().instance(rng.randrange(collection.instances))
-    kind = collection.kind
-    number = rng.randint(1, kind.frames)
+    return frame_question(instance, rng.randint(1, collection.kind.frames))
+
+
+def frame_question(instance: Instance, number: int) -> Question:
+    """Frame ``number`` (from 1) as it is stored."""
     return Question(
         f"{instance.path}/frames/{number}",
         clients.FRAMES,
-        partial(answers.check_length, payload=kind.frame_bytes, parts=1),
+        partial(answers.check_length, payload=instance.series.kind.frame_bytes, parts=1),
         partial(_is_frame, instance, number),
     )
 
 
 def _is_frame(instance: Instance, number: int, answer: Answer) -> None:
     answers.check_part(answer, instance.frame(number))
+
+
+def _rendered(profile: Profile) -> list[Workload]:
+    study = pictures(profile)
+    deal = partial(rendered_question, study)
+    return [
+        Workload(
+            "Rendered frame, 512 × 512 JPEG",
+            "rendered",
+            count,
+            "pictures/s",
+            partial(_asking, deal, False),
+            study,
+            checks=(deal,) * 5,
+        )
+        for count in profile.study_clients
+    ]
+
+
+def pictures(profile: Profile) -> Collection:
+    """The study whose slices are rendered."""
+    return Collection(PICTURE, profile.seed, LOADED_FROM, 1, min(profile.slices, PICTURES))
+
+
+def rendered_question(study: Collection, rng: random.Random) -> Question:
+    """One slice as JPEG; window and quality are said, as servers differ in what they choose (PS3.18 §8.3.5)."""
+    instance = study.series().instance(rng.randrange(study.instances))
+    kind = study.kind
+    return Question(
+        f"{instance.path}/rendered?window={phantom.CENTER},{phantom.WIDTH},linear&quality={phantom.QUALITY}",
+        clients.JPEG,
+        partial(answers.check_picture, rows=kind.rows, columns=kind.columns),
+        partial(answers.check_same_picture, instance=instance),
+    )
 
 
 def _queries(profile: Profile) -> list[Workload]:

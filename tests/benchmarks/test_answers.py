@@ -1,12 +1,14 @@
 import copy
+import io
 import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from benchmarks import answers
+from benchmarks import answers, phantom
 from benchmarks.load import WrongAnswer
-from benchmarks.studies import SMALL, Series
+from benchmarks.studies import PICTURE, SMALL, Series
 from benchmarks.wire import Answer
 
 SERIES = Series(SMALL, 1, 1)
@@ -138,3 +140,65 @@ def test_searches_by_date() -> None:
     for first, least, most in (("20200102", 1, 50), ("20200101", 3, 50), ("20200101", 0, 1)):
         with pytest.raises(WrongAnswer):
             answers.check_dates(page, first, "20200107", least, most)
+
+
+def picture(number: int, encoding: str = "JPEG", media_type: str = "image/jpeg", quality: int = 90) -> Answer:
+    stored = Series(PICTURE, 1, 1).instance(number).pixels
+    grey = phantom.windowed(stored, PICTURE.rows, PICTURE.columns).round().astype("u1")
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, encoding, quality=quality)
+    return Answer(200, {"content-type": media_type}, file.getvalue(), len(file.getvalue()))
+
+
+def test_a_picture_of_the_instance_is_right() -> None:
+    for number in range(4):
+        answers.check_same_picture(picture(number), Series(PICTURE, 1, 1).instance(number))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        picture(1),
+        picture(3),
+        picture(0, encoding="PNG"),
+        picture(0, media_type="image/png"),
+        Answer(404, {"content-type": "image/jpeg"}, picture(0).body, 1),
+        Answer(200, {"content-type": "image/jpeg"}, picture(0).body[:2000], 2000),
+        Answer(200, {"content-type": "image/jpeg"}, b"\xff\xd8\xff\xd9", 4),
+    ],
+)
+def test_wrong_pictures_are_noticed(wrong: Answer) -> None:
+    with pytest.raises(WrongAnswer):
+        answers.check_same_picture(wrong, Series(PICTURE, 1, 1).instance(0))
+
+
+def test_the_size_of_a_picture_is_in_its_first_bytes() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(file, "JPEG", progressive=True, comment=b"x" * 1000)
+    assert answers.jpeg_size(file.getvalue()) == (200, 300)
+    glanced = Answer(200, {"content-type": "image/jpeg"}, file.getvalue(), len(file.getvalue()))
+    answers.check_picture(glanced, 200, 300)
+    with pytest.raises(WrongAnswer):
+        answers.check_picture(glanced, 300, 200)
+    for wrong in (b"", b"\xff\xd8", file.getvalue()[:1000], b"GIF89a" + bytes(40)):
+        assert answers.jpeg_size(wrong) is None
+
+
+def test_ranges() -> None:
+    right = Answer(206, {"content-range": "bytes 100-104/900"}, b"frame", 5)
+    answers.check_range(right, b"frame", 100, 900)
+    for wrong in (
+        Answer(200, right.headers, b"frame", 5),
+        Answer(206, {}, b"frame", 5),
+        Answer(206, {"content-range": "bytes 101-105/900"}, b"frame", 5),
+        Answer(206, right.headers, b"frane", 5),
+    ):
+        with pytest.raises(WrongAnswer):
+            answers.check_range(wrong, b"frame", 100, 900)
+
+
+def test_not_modified() -> None:
+    answers.check_unchanged(Answer(304, {}, b"", 0))
+    for wrong in (Answer(200, {}, b"", 0), Answer(304, {}, b"[]", 2)):
+        with pytest.raises(WrongAnswer):
+            answers.check_unchanged(wrong)

@@ -6,6 +6,7 @@ import pytest
 from benchmarks import report
 from benchmarks.__main__ import MOST_ROUNDS, SESSIONS, arguments, profile
 from benchmarks.cast import CastSample
+from benchmarks.latency import LatencyRow, LatencySample, probes
 from benchmarks.load import Sample
 from benchmarks.report import Results, Row
 from benchmarks.stages import STAGES, Cost, Stages
@@ -46,6 +47,35 @@ def test_a_wrong_answer_takes_the_place_of_a_figure() -> None:
     assert not results().wrong()
 
 
+def waits() -> list[LatencyRow]:
+    alone = [LatencySample(0.001 * number, 0.004, 100) for number in (1, 3, 2)]
+    return [
+        LatencyRow("Alone", {"mine": alone, "nginx": [LatencySample(0.0005, 0.0006, 9)]}, missing={"peer": "no ETag"}),
+        LatencyRow("In a storm", {"mine": [LatencySample(0.004, 0.006, 50, 25.0)]}, "Alone", {"peer": "status 500"}),
+    ]
+
+
+def test_waits_have_medians_and_how_much_longer_they_are() -> None:
+    found = results()
+    found.latencies = waits()
+    text = report.markdown(found)
+    assert "| One client waits for |  | mine: p50 / p95 | peer: p50 / p95 | nginx: p50 / p95 |" in text
+    assert "| Alone | ms | 2.00 / 4.00 | no ETag | 0.50 / 0.60 |" in text
+    assert "| In a storm | ms | 4.00 / 6.00 (25.0 pictures/s) | wrong answer | – |" in text
+    assert "| … ÷ Alone |  | **2.00** / **1.50** | – | – |" in text
+    assert found.wrong() == ["peer answered wrongly: In a storm: status 500"]
+    assert report.wait_progress(waits()[0]) == "Alone, p50 / p95 ms: mine 2.00 / 4.00; nginx 0.50 / 0.60; peer no ETag"
+
+
+def test_every_row_that_a_wait_is_compared_with_is_there() -> None:
+    for options in ([], ["--quick"]):
+        names = [probe.name for probe in probes(profile(arguments([*options, "--slices", "3"])))]
+        assert len(set(names)) == len(names)
+        compared = {probe.against for probe in probes(profile(arguments([*options, "--slices", "3"])))}
+        assert len(compared) > 1
+        assert compared - {None} <= set(names)
+
+
 def test_other_work_on_the_machine_is_admitted() -> None:
     assert "- other work on the machine: " in report.markdown(results())
 
@@ -61,7 +91,9 @@ def test_stages_of_a_store() -> None:
 
 def test_every_row_of_a_table_is_as_wide_as_its_head() -> None:
     widths: list[set[int]] = [set()]
-    for line in report.markdown(results()).splitlines():
+    found = results()
+    found.latencies = waits()
+    for line in report.markdown(found).splitlines():
         if line.startswith("|"):
             widths[-1].add(line.count("|"))
         else:
@@ -104,4 +136,4 @@ def test_the_rows_of_a_full_run_are_all_different_and_below_the_loaded_studies()
     rows = [row for group in groups for row in workloads(setting, group)]
     assert len({(row.name, row.clients) for row in rows}) == len(rows)
     assert sum(row.group == "store" for row in rows) * ROW_STUDIES <= LOADED_FROM
-    assert {row.group for row in rows} == set(groups) - {"cast"}
+    assert {row.group for row in rows} == set(groups) - {"latency", "cast"}

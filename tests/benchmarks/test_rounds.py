@@ -1,9 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import latency
+from benchmarks.latency import LatencySample, NotOffered, Probe
 from benchmarks.load import WrongAnswer
-from benchmarks.rounds import run_row
+from benchmarks.rounds import run_probe, run_row
 from benchmarks.servers import Server
 from benchmarks.studies import SMALL
 from benchmarks.wire import Base
@@ -59,3 +62,24 @@ def test_a_failed_check_after_the_rounds_counts(tmp_path: Path, monkeypatch: pyt
     found = run_row(row, [server("late")], SETTING, tmp_path, set())
     assert found.samples == {}
     assert found.wrong == {"late": "half a study"}
+
+
+def test_waits_are_measured_in_turns_and_who_has_none_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def measure(_: Probe, here: Server, turn: int, seconds: float) -> LatencySample:
+        calls.append((here.name, turn))
+        if here.name == "plain":
+            raise NotOffered("no Range")
+        if here.name == "late" and turn == 1:
+            raise WrongAnswer("half a frame")
+        return LatencySample(0.1, 0.2, 7)
+
+    monkeypatch.setattr(latency, "measure", measure)
+    probe = Probe("Row", (), lambda *_: None, against="Other")  # type: ignore[arg-type]
+    here = [server("good"), server("plain"), server("late"), replace(server("files"), files=Path("/"))]
+    found = run_probe(probe, here, SETTING, set())
+    assert found.samples == {"good": [LatencySample(0.1, 0.2, 7)] * 2}
+    assert (found.wrong, found.missing) == ({"late": "half a frame"}, {"plain": "no Range"})
+    assert (found.name, found.against) == ("Row", "Other")
+    assert calls == [("good", 0), ("plain", 0), ("late", 0), ("late", 1), ("good", 1)]

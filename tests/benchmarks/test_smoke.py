@@ -46,11 +46,20 @@ def run(tmp_path: Path, *arguments: str) -> dict[str, object]:
 def check(found: dict[str, object], server: str) -> None:
     rows = found["rows"]
     assert isinstance(rows, list)
-    assert {row["group"] for row in rows} == {"store", "retrieve", "metadata", "frames", "query"}
+    assert {row["group"] for row in rows} == {"store", "retrieve", "metadata", "frames", "rendered", "query"}
     stages = found["stages"]
     assert isinstance(stages, list)
     for stage in stages:
         assert all(cost["processor"] >= 0 and cost["elapsed"] > 0 for cost in stage["costs"].values())
+    waits = found["latencies"]
+    assert isinstance(waits, list)
+    assert len(waits) == 5
+    for wait in waits:
+        if wait["missing"].get(server) != "no ETag":
+            (sample,) = wait["samples"][server]
+            assert sample["answers"] > 0
+            assert 0 < sample["median"] <= sample["p95"]
+    assert waits[-1]["samples"][server][0]["pictures"] > 0
     for row in rows:
         (sample,) = row["samples"][server]
         assert sample["items"] >= row["clients"]
@@ -61,12 +70,14 @@ def check(found: dict[str, object], server: str) -> None:
 def test_hounsfield_or_the_given_server(tmp_path: Path) -> None:
     given = os.environ.get("HOUNSFIELD_BENCHMARK_URL")
     if given:
-        check(
-            run(tmp_path, "--server", f"given={given}", "--workload", "store,retrieve,metadata,frames,query"), "given"
-        )
+        groups = "store,retrieve,metadata,frames,rendered,query,latency"
+        check(run(tmp_path, "--server", f"given={given}", "--workload", groups), "given")
         return
     found = run(tmp_path, "--hounsfield")
     check(found, "hounsfield")
+    waits = found["latencies"]
+    assert isinstance(waits, list)
+    assert not any(wait["missing"] for wait in waits)
     casts = found["casts"]
     assert isinstance(casts, dict)
     assert casts["hounsfield"][0]["stored"] > 0

@@ -2,8 +2,10 @@ import io
 
 import pydicom
 import pytest
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEGBaseline8Bit
 
-from benchmarks.studies import CINE, CT, DEEP, SMALL, Collection, Instance, Kind, Series
+from benchmarks.studies import CINE, CT, DEEP, FRAGMENTED, PICTURE, PLAIN, SMALL, Collection, Instance, Kind, Series
 
 BULK = {"OB", "OW", "UN"}
 
@@ -12,7 +14,7 @@ def read(instance: Instance) -> pydicom.FileDataset:
     return pydicom.dcmread(io.BytesIO(instance.file()))
 
 
-@pytest.mark.parametrize("kind", [CT, SMALL, CINE, DEEP])
+@pytest.mark.parametrize("kind", [CT, SMALL, CINE, DEEP, PICTURE])
 def test_an_instance_is_what_it_says(kind: Kind) -> None:
     series = Series(kind, 12, 3)
     instance = series.instance(41)
@@ -29,7 +31,7 @@ def test_an_instance_is_what_it_says(kind: Kind) -> None:
     assert len(instance.file()) == instance.size
 
 
-@pytest.mark.parametrize("kind", [CT, CINE])
+@pytest.mark.parametrize("kind", [CT, CINE, PLAIN, FRAGMENTED])
 def test_metadata_is_what_pydicom_makes_of_the_file(kind: Kind) -> None:
     instance = Series(kind, 7, 99).instance(5)
     expected = {tag: value for tag, value in read(instance).to_json_dict().items() if value["vr"] not in BULK}
@@ -77,3 +79,29 @@ def test_a_collection_has_its_instances_in_order() -> None:
 def test_frames_lie_behind_each_other() -> None:
     instance = Series(CINE, 1, 1).instance(0)
     assert b"".join(instance.frame(number) for number in range(1, 101)) == instance.pixels
+
+
+@pytest.mark.parametrize("kind", [CINE, FRAGMENTED])
+def test_frames_lie_in_the_file_where_they_are_said_to(kind: Kind) -> None:
+    instance = Series(kind, 1, 1).instance(0)
+    file = instance.file()
+    for number in (1, 2, kind.frames):
+        start = instance.frame_start(number)
+        assert len(instance.frame(number)) == kind.frame_bytes
+        assert file[start : start + kind.frame_bytes] == instance.frame(number)
+
+
+def test_fragments_are_the_frames_as_pydicom_finds_them() -> None:
+    instance = Series(FRAGMENTED, 1, 1).instance(0)
+    dataset = read(instance)
+    assert dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+    found = list(generate_frames(dataset.PixelData, number_of_frames=FRAGMENTED.frames))
+    assert len(found) == dataset.NumberOfFrames == FRAGMENTED.frames
+    assert found == [instance.frame(number) for number in range(1, FRAGMENTED.frames + 1)]
+    assert all(b"\xff" not in frame[2:-2] for frame in found[:3])
+
+
+def test_plain_instances_have_as_many_attributes_as_the_report_says() -> None:
+    dataset = read(Series(PLAIN, 1, 1).instance(0))
+    del dataset.PixelData
+    assert len(dataset) == PLAIN.attributes == 79

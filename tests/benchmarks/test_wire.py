@@ -69,6 +69,45 @@ def test_an_answer_without_body(serve: Serve) -> None:
     assert ask(serve([b"HTTP/1.1 204 No Content\r\n\r\n"])) == (204, b"", 0)
 
 
+def test_not_modified_has_no_body_and_leaves_the_connection_open(serve: Serve) -> None:
+    unchanged = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\n"
+    base = serve([unchanged, b"HTTP/1.1 304 Not Modified\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
+    with Connection(base) as connection:
+        found = [connection.exchange([base.get("/x", "*/*")], whole=True) for _ in range(3)]
+    assert [(answer.status, answer.body) for answer in found] == [(304, b""), (304, b""), (200, b"ok")]
+
+
+def test_the_first_byte_of_a_body_is_told_before_the_last() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    base = Base("127.0.0.1", listener.getsockname()[1], "")
+    told = threading.Event()
+    before: list[bool] = []
+
+    def run() -> None:
+        link, _ = listener.accept()
+        with link:
+            link.recv(65536)
+            link.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            before.append(told.wait(0.1))
+            link.sendall(b"a")
+            before.append(told.wait(10))
+            link.sendall(b"b")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    with listener, Connection(base) as connection:
+        answer = connection.exchange([base.get("/", "*/*")], whole=True, begun=told.set)
+        thread.join()
+    assert answer.body == b"ab"
+    assert before == [False, True]
+
+
+def test_requests_may_have_one_more_header() -> None:
+    base = Base("h", 80, "/root")
+    assert base.get("/x", "a/b") == b"GET /root/x HTTP/1.1\r\nHost: h:80\r\nAccept: a/b\r\n\r\n"
+    assert base.get("/x", "a/b", "Range: bytes=0-1").endswith(b"Accept: a/b\r\nRange: bytes=0-1\r\n\r\n")
+
+
 def test_an_interim_answer_is_skipped(serve: Serve) -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     assert ask(serve([answer])) == (200, b"", 0)
