@@ -45,7 +45,10 @@ def grey_levels(samples: Samples, header: Header, window: Window | None) -> Grey
         low, high = int(samples.min()), int(samples.max())
         if high - low < samples.size:
             table = levels(np.arange(low, high + 1, dtype=np.int32))
-            shown: Grey = table[samples.astype(np.int32) - low]
+            # Both are unsigned words of the same width, so that wrapping around gives the distance from the lowest.
+            unsigned = samples.dtype.str.replace("i", "u")
+            places = samples.view(unsigned) - np.array(low).astype(samples.dtype).view(unsigned)
+            shown: Grey = table.take(places)
             return shown
     return levels(samples)
 
