@@ -373,7 +373,7 @@ async def find(database: Database, path: InstancePath) -> list[StoredInstance]:
         *values,
         quick=path.level is Level.INSTANCE,
     )
-    return [StoredInstance(*row[:7], received=None if row[7] is None else Received(*row[7:])) for row in rows]
+    return [StoredInstance(*(*row[:7], None if row[7] is None else Received(*row[7:]))) for row in rows]
 
 
 async def exists(database: Database, path: InstancePath) -> bool:
