@@ -199,6 +199,16 @@ def test_samples(compressing: httpx.Client, client: httpx.Client, sample: object
     assert first.content == second.content
 
 
+def test_private_attributes_of_implicit_files(compressing: httpx.Client, client: httpx.Client) -> None:
+    """An implicit file does not tell their VR; in the file that is made they have that of the dictionary."""
+    ds = large()
+    ds.private_block(0x0009, "GEMS_IDEN_01", create=True).add_new(0x04, "SH", "HiSpeed CT/i")
+    for each in (compressing, client):
+        assert dicomweb.post(each, [written(ds, IMPLICIT)]).status_code == 202
+    assert stored_as(compressing, ds)[0] == HTJ2K
+    same_answers(compressing, client, ds, 1)
+
+
 def short() -> Dataset:
     ds = large()
     ds.PixelData = ds.PixelData[:-1000]
