@@ -244,8 +244,21 @@ def incompressible() -> Dataset:
         large(NumberOfFrames=2),
         large(PhotometricInterpretation="YBR_FULL_422", SamplesPerPixel=3, BitsAllocated=8, BitsStored=8, HighBit=7),
         large(PixelData=None),
+        large(PlanarConfiguration=1),
     ],
-    ids=["short", "overhanging", "by-plane", "noise", "bits", "samples", "rows", "frames", "subsampled", "no-pixels"],
+    ids=[
+        "short",
+        "overhanging",
+        "by-plane",
+        "noise",
+        "bits",
+        "samples",
+        "rows",
+        "frames",
+        "subsampled",
+        "no-pixels",
+        "planar-grey",
+    ],
 )
 def test_what_cannot_be_compressed_is_stored_as_received(compressing: httpx.Client, ds: Dataset) -> None:
     file = factories.part10(ds)
