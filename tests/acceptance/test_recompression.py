@@ -200,13 +200,23 @@ def test_samples(compressing: httpx.Client, client: httpx.Client, sample: object
 
 
 def test_private_attributes_of_implicit_files(compressing: httpx.Client, client: httpx.Client) -> None:
-    """An implicit file does not tell their VR; in the file that is made they have that of the dictionary."""
+    """They would get the VR of the dictionary, and no longer be among the binary values the metadata can have."""
     ds = large()
     ds.private_block(0x0009, "GEMS_IDEN_01", create=True).add_new(0x04, "SH", "HiSpeed CT/i")
+    unknown = large()
+    unknown.private_block(0x0009, "NOBODY KNOWS", create=True).add_new(0x04, "UN", b"1234")
     for each in (compressing, client):
-        assert dicomweb.post(each, [written(ds, IMPLICIT)]).status_code == 202
-    assert stored_as(compressing, ds)[0] == HTJ2K
-    same_answers(compressing, client, ds, 1)
+        assert dicomweb.post(each, [written(ds, IMPLICIT), written(unknown, IMPLICIT)]).status_code == 202
+    assert stored_as(compressing, ds)[0] == IMPLICIT
+    assert stored_as(compressing, unknown)[0] == HTJ2K
+    for instance in (ds, unknown):
+        same_answers(compressing, client, instance, 1)
+        found = [
+            each.get(f"{instance_path(instance)}/metadata", params={"bulkdata": "uri"}).json()[0]
+            for each in (compressing, client)
+        ]
+        assert found[0]["00091004"] == found[1]["00091004"]
+        assert "InlineBinary" in found[0]["00091004"]
 
 
 def short() -> Dataset:
