@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hounsfield.database.connect import open_database
 from hounsfield.database.engine import Database, Transaction
 from hounsfield.dicom.person_name import suffixes
 from hounsfield.index import feed, instances, statistics
-from hounsfield.index.instances import InstancePath, Level, NewInstance, SeriesValues, StudyValues
+from hounsfield.index.instances import InstancePath, Level, NewInstance, Received, SeriesValues, StudyValues
 from hounsfield.index.partitions import DEFAULT_KEY, DEFAULT_NAME
 from tests.index.make import add, delete, entries, instance, leftovers, path
 
@@ -183,22 +184,43 @@ async def test_a_unit_that_fails_leaves_nothing(database: Database) -> None:
     assert await names(database, new.path) == set()
 
 
-async def test_file_key_of(database: Database) -> None:
+async def test_file_keys_of(database: Database) -> None:
     new = instance()
     await add(database, new)
     assert new.path.series_uid is not None
     assert new.path.sop_uid is not None
     uids = (new.path.study_uid, new.path.series_uid, new.path.sop_uid)
 
-    async def look(partition: str, *uids: str) -> str | None:
+    async def look(partition: str, *uids: str) -> tuple[str, ...]:
         study, series, sop = uids
-        return await database.read(lambda tx: instances.file_key_of(tx, partition, study, series, sop))
+        return await database.read(lambda tx: instances.file_keys_of(tx, partition, study, series, sop))
 
-    assert await look(DEFAULT_NAME, *uids) == new.file_key
-    assert await look("other", *uids) is None
-    assert await look(DEFAULT_NAME, *uids[:2], "1.2") is None
+    assert await look(DEFAULT_NAME, *uids) == (new.file_key,)
+    assert await look("other", *uids) == ()
+    assert await look(DEFAULT_NAME, *uids[:2], "1.2") == ()
     await delete(database, new.path)
-    assert await look(DEFAULT_NAME, *uids) is None
+    assert await look(DEFAULT_NAME, *uids) == ()
+
+
+async def test_a_recompressed_instance(database: Database) -> None:
+    before = await statistics.count(database)
+    thrown, kept = instance(size=30), instance(size=40)
+    thrown = replace(thrown, received=Received("1.2.840.10008.1.2", 90, None))
+    kept = replace(kept, received=Received("1.2.840.10008.1.2.1", 100, kept.file_key + ".original"))
+    await add(database, thrown, kept, instance(size=7))
+    assert [item.received for item in await instances.find(database, kept.path)] == [kept.received]
+    after = await statistics.count(database)
+    assert (after.recompressed - before.recompressed, after.bytes - before.bytes) == (2, 77)
+    assert after.received_bytes - before.received_bytes == 197
+    assert after.original_bytes - before.original_bytes == 100
+    study, series, sop = kept.path.study_uid, kept.path.series_uid, kept.path.sop_uid
+    assert series is not None and sop is not None
+    found = await database.read(lambda tx: instances.file_keys_of(tx, DEFAULT_NAME, study, series, sop))
+    assert found == (kept.file_key, kept.file_key + ".original")
+    assert await delete(database, kept.path) == 1
+    await delete(database, thrown.path)
+    queued = {row[0] for row in await database.fetch("SELECT file_key FROM deleted_file")}
+    assert queued >= {kept.file_key, kept.file_key + ".original", thrown.file_key}
 
 
 async def test_statistics(database: Database) -> None:

@@ -1,5 +1,6 @@
 """What every use case works on."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -7,6 +8,18 @@ from hounsfield.archive.codec_processes import CodecProcesses
 from hounsfield.database.engine import Database
 from hounsfield.storage.object_store import ObjectStore
 from hounsfield.storage.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Recompression:
+    """DicomServer:Services:Recompression: images that come uncompressed are compressed before they are stored."""
+
+    keep_original: bool
+    """Whether the file is kept as it was received, beside the one that is made of it."""
+    minimum_bytes: int
+    """Smaller files are left alone."""
+    turns: asyncio.Semaphore
+    """Files of one process that are recompressed at a time: some codec processes are left to those who want to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +36,7 @@ class Archive:
     """EnableFullDicomItemValidation (store.md §3.2)."""
     spool: Spool | None = None
     """Where transcoded instances wait until they are sent; processes that answer no requests have none."""
+    recompression: Recompression | None = None
+    """None where files are stored as they come."""
     codecs: CodecProcesses = field(default_factory=CodecProcesses)
     """Where images are decoded, encoded and drawn; starts nothing before there is something to do."""

@@ -52,7 +52,7 @@ async def plan(archive: Archive, found: Sequence[StoredInstance], targets: Seque
     first: CannotTranscode | None = None
     known: dict[int, Pixels] = {}
     for position, target in enumerate(targets):
-        others = [] if target == ORIGINAL else [item for item in found if item.transfer_syntax != target]
+        others = [] if target == ORIGINAL else [item for item in found if not _is_held(item, target)]
         unknown = [
             item.version for item in others if item.version not in known and needs_pixels(item.transfer_syntax, target)
         ]
@@ -67,9 +67,25 @@ async def plan(archive: Archive, found: Sequence[StoredInstance], targets: Seque
     raise first
 
 
+def _is_held(instance: StoredInstance, target: str) -> bool:
+    """Whether a file in that syntax is stored: the instance's own, or the one it was received as."""
+    return target == instance.transfer_syntax or _original(instance, target) is not None
+
+
+def _original(instance: StoredInstance, target: str) -> StoredInstance | None:
+    """The instance with the file it was received as, if that was kept and is in ``target``."""
+    received = instance.received
+    if received is None or received.file_key is None or received.transfer_syntax != target:
+        return None
+    return replace(instance, transfer_syntax=target, file_key=received.file_key, file_size=received.file_size)
+
+
 def _file(instance: StoredInstance, target: str) -> File:
     if target in (ORIGINAL, instance.transfer_syntax):
         return File(instance, instance.transfer_syntax, instance.file_size)
+    original = _original(instance, target)
+    if original is not None:
+        return File(original, target, original.file_size)
     return File(instance, target, None)
 
 

@@ -9,14 +9,15 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from hounsfield import faults
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.index_values import series_values, study_values
+from hounsfield.archive.recompression import HTJ2K_LOSSLESS, can_be_recompressed, recompressed
 from hounsfield.database.engine import Transaction
 from hounsfield.dicom import uid
 from hounsfield.dicom.json_model import metadata_json
@@ -26,9 +27,9 @@ from hounsfield.dicom.validation import validate_for_store
 from hounsfield.errors import StoreUnavailable
 from hounsfield.index import instances
 from hounsfield.index.fragments import pack
-from hounsfield.index.instances import InstancePath, NewInstance
+from hounsfield.index.instances import InstancePath, NewInstance, Received
 from hounsfield.index.partitions import Partition
-from hounsfield.storage.layout import file_key
+from hounsfield.storage.layout import file_key, original_key
 from hounsfield.storage.object_store import Settle
 from hounsfield.storage.spool import Upload
 
@@ -82,7 +83,18 @@ class _Prepared:
 
     outcome: Outcome
     upload: Upload
+    """What is stored under the key of ``new``."""
     new: NewInstance
+    recompress: bool
+    received: Upload | None = None
+    """What came, where ``upload`` is something made of it."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Of its files."""
+        received = self.new.received
+        others = [] if received is None or received.file_key is None else [received.file_key]
+        return [self.new.file_key, *others]
 
 
 async def store(archive: Archive, uploads: Sequence[Upload], request: StoreRequest) -> list[Outcome]:
@@ -122,12 +134,43 @@ async def _store_group(
     if not ready:
         return outcomes, error
     faults.point("store: read")
+    try:
+        if archive.recompression is not None:
+            await asyncio.gather(*(_recompress(archive, prepared) for prepared in ready if prepared.recompress))
+        problem = await _keep(archive, ready)
+    finally:
+        for prepared in ready:
+            if prepared.received is not None:
+                prepared.upload.discard()
+    return outcomes, error or problem
+
+
+async def _recompress(archive: Archive, prepared: _Prepared) -> None:
+    """Have something smaller stored in place of what came, if that can be had."""
+    new, upload = prepared.new, prepared.upload
+    made = await recompressed(archive, upload, new.transfer_syntax)
+    if made is None:
+        return
+    assert archive.recompression is not None
+    kept = original_key(new.file_key) if archive.recompression.keep_original else None
+    prepared.received, prepared.upload = upload, made.upload
+    prepared.new = replace(
+        new,
+        transfer_syntax=HTJ2K_LOSSLESS,
+        file_size=made.upload.size,
+        frames=made.frames,
+        received=Received(new.transfer_syntax, upload.size, kept),
+    )
+
+
+async def _keep(archive: Archive, ready: list[_Prepared]) -> StoreUnavailable | None:
+    """Write the files and make the instances visible; outcomes say of which that failed."""
     if len(ready) == 1:
         placed = [await _place(archive, ready[0])]
     else:
         placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
     faults.point("store: placed")
-    error = error or next((found for found in placed if isinstance(found, StoreUnavailable)), None)
+    error = next((found for found in placed if isinstance(found, StoreUnavailable)), None)
     # The names of the files become durable beside the commit; both are before anybody is told.
     settling = [settle() for settle in placed if not isinstance(settle, StoreUnavailable)]
     ready = [prepared for prepared in ready if prepared.outcome.failure is None]
@@ -146,7 +189,7 @@ async def _store_group(
         for prepared in ready:
             prepared.outcome.path = None
             prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
-    return outcomes, error
+    return error
 
 
 async def _admit(
@@ -211,7 +254,7 @@ def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[O
         metadata=pack(metadata_json(verdict.dataset)),
         frames=None if instance.frames is None else instance.frames.to_bytes(),
     )
-    return outcome, _Prepared(outcome, upload, new)
+    return outcome, _Prepared(outcome, upload, new, can_be_recompressed(archive, instance, upload.size))
 
 
 def _path(instance: Instance, partition_key: int) -> InstancePath:
@@ -221,11 +264,23 @@ def _path(instance: Instance, partition_key: int) -> InstancePath:
 
 
 async def _place(archive: Archive, prepared: _Prepared) -> Settle | StoreUnavailable:
+    key, *others = prepared.keys
     try:
-        return await archive.files.place(prepared.new.file_key, prepared.upload)
+        settle = await archive.files.place(key, prepared.upload)
+        if not others:
+            return settle
+        assert prepared.received is not None
+        settle_other = await archive.files.place(others[0], prepared.received)
     except StoreUnavailable as error:
         prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
+        if others:
+            await _remove(archive, [prepared])
         return error
+    return lambda: _both(asyncio.ensure_future(settle()), asyncio.ensure_future(settle_other()))
+
+
+async def _both(one: Awaitable[None], other: Awaitable[None]) -> None:
+    await asyncio.gather(one, other)
 
 
 async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
@@ -249,4 +304,4 @@ async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
 async def _remove(archive: Archive, unused: Sequence[_Prepared]) -> None:
     """Remove files that no instance will refer to. Where that fails, too, they are swept as orphans."""
     with suppress(StoreUnavailable):
-        await archive.files.delete_many([prepared.new.file_key for prepared in unused])
+        await archive.files.delete_many([key for prepared in unused for key in prepared.keys])

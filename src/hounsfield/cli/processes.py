@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from hounsfield.archive.archive import Archive
+from hounsfield.archive.archive import Archive, Recompression
+from hounsfield.archive.codec_processes import Limits
 from hounsfield.cli.process_options import database_url
 from hounsfield.cli.store_settings import delete_delay, object_store
 from hounsfield.database.connect import open_database
@@ -80,6 +81,19 @@ def open_archive(settings: Settings, data_dir: Path, spool: Spool | None = None)
         max_transcoded_bytes=settings.number("DicomServer:Services:Retrieve:MaxDicomFileSize"),
         spool=spool,
         full_validation=settings.flag("DicomServer:Features:EnableFullDicomItemValidation"),
+        recompression=recompression(settings),
+    )
+
+
+def recompression(settings: Settings) -> Recompression | None:
+    """DicomServer:Services:Recompression; None where it is off."""
+    section = "DicomServer:Services:Recompression"
+    if not settings.flag(f"{section}:Enabled"):
+        return None
+    return Recompression(
+        keep_original=settings.flag(f"{section}:KeepOriginal"),
+        minimum_bytes=settings.number(f"{section}:MinimumBytes"),
+        turns=asyncio.Semaphore(max(1, Limits().processes - 1)),
     )
 
 

@@ -86,10 +86,26 @@ class Status:
         rows += [(name, str(counts.get(name, _UNKNOWN))) for name in ("studies", "series", "instances")]
         size = counts.get("bytes")
         rows.append(("stored", size_text(size) if isinstance(size, int | float) else _UNKNOWN))
+        rows += self._recompression_rows(counts)
         rows.append(("change feed", _UNKNOWN if self.latest_sequence is None else f"sequence {self.latest_sequence}"))
         rows += self._cast_rows()
         if self.denied:
             rows.append(("", "Some of this needs a token: --token or HOUNSFIELD_TOKEN."))
+        return rows
+
+    def _recompression_rows(self, counts: dict[str, Any]) -> list[tuple[str, str]]:
+        number, *sizes = (counts.get(name) for name in ("recompressedInstances", "receivedBytes", "originalBytes"))
+        received, originals, stored = (
+            size if isinstance(size, int | float) else 0 for size in (*sizes, counts.get("bytes"))
+        )
+        if not number or not received:
+            return []
+        rows = [("  received", f"{size_text(received)}, {number} instances recompressed")]
+        if originals:
+            rows.append(("  originals kept", size_text(originals)))
+        saved = received - stored - originals
+        what = f"{size_text(abs(saved))}, {abs(saved) / received:.0%}"
+        rows.append(("  saved", what) if saved >= 0 else ("  extra", what))
         return rows
 
     def _cast_rows(self) -> list[tuple[str, str]]:

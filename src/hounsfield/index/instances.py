@@ -87,6 +87,17 @@ class NewInstance:
     """Packed DICOM JSON (index.metadata.pack)."""
     frames: bytes | None
     """dicom.frames.FrameIndex.to_bytes, None where there are no frames."""
+    received: "Received | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What an instance was when it came, where another file was made of it."""
+
+    transfer_syntax: str
+    file_size: int
+    file_key: str | None
+    """Of the file as it came; None where it was not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,8 @@ class StoredInstance:
     transfer_syntax: str
     file_key: str
     file_size: int
+    received: Received | None = None
+    """None also where the reader had no use for it."""
 
 
 PERSON_NAMES = {"patient_name": 0, "referring_physician_name": 1}
@@ -157,8 +170,9 @@ _INSERT_SERIES = (
 )
 _UPDATE_SERIES = f"UPDATE series SET {', '.join(f'{column} = ?' for column in _SERIES_STORED)} WHERE id = ?"
 _INSERT_INSTANCE = (
-    "INSERT INTO instance (partition_key, study_id, series_id, sop_uid, transfer_syntax, file_key, file_size, created) "
-    f"VALUES ({_marks(8)}) ON CONFLICT (series_id, sop_uid) DO NOTHING RETURNING id"
+    "INSERT INTO instance (partition_key, study_id, series_id, sop_uid, transfer_syntax, file_key, file_size, created, "
+    f"received_syntax, received_size, original_key) VALUES ({_marks(11)}) "
+    "ON CONFLICT (series_id, sop_uid) DO NOTHING RETURNING id"
 )
 _INSERT_CONTENT = "INSERT INTO instance_content (instance_id, metadata, frames) VALUES (?, ?, ?)"
 _INSERT_NAME = (
@@ -247,6 +261,7 @@ def _row_order(new: NewInstance) -> tuple[int, str, str]:
 
 
 async def _insert(tx: Transaction, new: NewInstance, study_id: int, series_id: int, now: int) -> int | None:
+    received = new.received
     row = await tx.fetch_one(
         _INSERT_INSTANCE,
         new.path.partition_key,
@@ -257,6 +272,9 @@ async def _insert(tx: Transaction, new: NewInstance, study_id: int, series_id: i
         new.file_key,
         new.file_size,
         now,
+        None if received is None else received.transfer_syntax,
+        None if received is None else received.file_size,
+        None if received is None else received.file_key,
     )
     if row is None:
         return None
@@ -350,12 +368,12 @@ async def find(database: Database, path: InstancePath) -> list[StoredInstance]:
     """The visible instances under ``path``, oldest first; empty where there is none."""
     where, values = _where(path)
     rows = await database.fetch(
-        "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.transfer_syntax, i.file_key, i.file_size"
-        f"{_FROM}{where} ORDER BY i.id",
+        "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.transfer_syntax, i.file_key, i.file_size, "
+        f"i.received_syntax, i.received_size, i.original_key{_FROM}{where} ORDER BY i.id",
         *values,
         quick=path.level is Level.INSTANCE,
     )
-    return [StoredInstance(*row) for row in rows]
+    return [StoredInstance(*(*row[:7], None if row[7] is None else Received(*row[7:]))) for row in rows]
 
 
 async def exists(database: Database, path: InstancePath) -> bool:
@@ -364,10 +382,15 @@ async def exists(database: Database, path: InstancePath) -> bool:
     return bool(await database.fetch(f"SELECT 1{_FROM}{where} LIMIT 1", *values, quick=True))
 
 
-async def file_key_of(tx: Transaction, partition: str, study_uid: str, series_uid: str, sop_uid: str) -> str | None:
-    """The file of the visible instance with these identifiers, None where there is no such instance."""
+async def file_keys_of(
+    tx: Transaction, partition: str, study_uid: str, series_uid: str, sop_uid: str
+) -> tuple[str, ...]:
+    """The files of the visible instance with these identifiers: its own, and the one as received where it was kept.
+
+    Empty where there is no such instance.
+    """
     row = await tx.fetch_one(
-        "SELECT i.file_key FROM data_partition p JOIN study s ON s.partition_key = p.key "
+        "SELECT i.file_key, i.original_key FROM data_partition p JOIN study s ON s.partition_key = p.key "
         "JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id "
         "WHERE p.name = ? AND s.study_uid = ? AND e.series_uid = ? AND i.sop_uid = ?",
         partition,
@@ -375,7 +398,7 @@ async def file_key_of(tx: Transaction, partition: str, study_uid: str, series_ui
         series_uid,
         sop_uid,
     )
-    return None if row is None else str(row[0])
+    return () if row is None else tuple(key for key in row if key is not None)
 
 
 async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: int) -> int:
@@ -388,13 +411,13 @@ async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: i
         return 0
     where, values = _where(path)
     rows = await tx.fetch(
-        f"SELECT i.id, e.series_uid, i.sop_uid, i.file_key, e.id{_FROM}{where} ORDER BY i.id", *values
+        f"SELECT i.id, e.series_uid, i.sop_uid, i.file_key, e.id, i.original_key{_FROM}{where} ORDER BY i.id", *values
     )
     if not rows:
         return 0
     await tx.execute_many(
         "INSERT INTO deleted_file (file_key, version, deleted, cleanup_after, retry_count) VALUES (?, ?, ?, ?, 0)",
-        [(row[3], row[0], now, cleanup_after) for row in rows],
+        [(key, row[0], now, cleanup_after) for row in rows for key in (row[3], row[5]) if key is not None],
     )
     versions = [(row[0],) for row in rows]
     await tx.execute_many("DELETE FROM instance_content WHERE instance_id = ?", versions)

@@ -56,7 +56,7 @@ async def _unknown(database: Database, batch: list[StoredObject]) -> list[str]:
         return [
             key
             for key, parsed in keys.items()
-            if key not in waiting and await instances.file_key_of(tx, parsed.partition, *parsed[1:4]) != key
+            if key not in waiting and key not in await instances.file_keys_of(tx, parsed.partition, *parsed[1:4])
         ]
 
     return await database.read(unit)

@@ -1,7 +1,8 @@
 """Where an instance lies: a path a person can read, and from which the index can be built again.
 
 ``{study}/{series}/{sop}_{token}.dcm`` in the default partition, below ``partitions/{name}/`` in any other. The token
-is new with every store, so a file is never overwritten, and sorts by time.
+is new with every store, so a file is never overwritten, and sorts by time. Where a file was recompressed, the one that
+was received may lie beside it as ``{sop}_{token}.original.dcm``.
 """
 
 import re
@@ -22,7 +23,7 @@ _UID = r"[0-9.]{0,63}[0-9]"
 _PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(
     rf"(?:partitions/(?P<partition>[A-Za-z0-9_.~-]{{1,64}})/)?"
-    rf"(?P<study>{_UID})/(?P<series>{_UID})/(?P<sop>{_UID})_(?P<token>[{_ALPHABET}]+)\.dcm"
+    rf"(?P<study>{_UID})/(?P<series>{_UID})/(?P<sop>{_UID})_(?P<token>[{_ALPHABET}]+)(?P<original>\.original)?\.dcm"
 )
 _INSTANCE = re.compile(rf"{_UID}/{_UID}/{_UID}")
 
@@ -39,6 +40,8 @@ class FileKey(NamedTuple):
     series: str
     sop: str
     token: str
+    original: bool
+    """Whether this is the file as it was received, beside the one that serves."""
 
 
 def new_token() -> str:
@@ -55,6 +58,11 @@ def file_key(partition: str, study: str, series: str, sop: str) -> str:
     return f"{folder}{instance}_{new_token()}.dcm"
 
 
+def original_key(key: str) -> str:
+    """The key of the file as it was received, beside the instance's own."""
+    return f"{key.removesuffix('.dcm')}.original.dcm"
+
+
 def parse_key(key: str) -> FileKey | None:
     """What a key says about its instance; None for anything that is not the key of an instance."""
     found = _KEY.fullmatch(key)
@@ -62,7 +70,7 @@ def parse_key(key: str) -> FileKey | None:
         return None
     folder = found["partition"]
     partition = DEFAULT_PARTITION if folder is None else _UNESCAPED.get(folder, folder)
-    return FileKey(partition, found["study"], found["series"], found["sop"], found["token"])
+    return FileKey(partition, found["study"], found["series"], found["sop"], found["token"], bool(found["original"]))
 
 
 def _digits(number: int, count: int) -> str:

@@ -68,6 +68,12 @@ class Spool:
         """A new, empty upload. Whoever takes it discards it."""
         return Upload(self)
 
+    def adopt(self, path: Path, file: Descriptor) -> "Upload":
+        """A finished upload of what others wrote into a file of ``create``, whose it is from now on."""
+        upload = Upload(self)
+        upload.hold(path, file)
+        return upload
+
     def close(self) -> None:
         """Wait for writes under way and stop the threads."""
         self._executor.shutdown()
@@ -164,6 +170,11 @@ class Upload:
         self.size += length
         if self._gathered >= WRITE_SIZE:
             await self._flush()
+
+    def hold(self, path: Path, file: Descriptor) -> None:
+        """Have ``file``, which is at ``path``, as the whole content."""
+        self._path, self._file = path, file
+        self.size = os.fstat(file.number).st_size
 
     async def finish(self) -> None:
         """Everything has been written; the upload can be read now."""

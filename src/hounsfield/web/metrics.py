@@ -78,6 +78,9 @@ def _of_archive(held: Statistics) -> list[Figure]:
         ("series", "Series in the archive.", held.series),
         ("instances", "Instances in the archive.", held.instances),
         ("stored_bytes", "Bytes of the files of all instances.", held.bytes),
+        ("received_bytes", "Bytes these files had when they were received.", held.received_bytes),
+        ("original_bytes", "Bytes of files kept as received beside recompressed ones.", held.original_bytes),
+        ("recompressed_instances", "Instances whose file was recompressed.", held.recompressed),
     ]
 
 

@@ -11,9 +11,19 @@ from hounsfield.web.access import ProtectedRoute
 
 
 def statistics_route(database: Database) -> Route:
-    """The route, without a version: ``{"studies": n, "series": n, "instances": n, "bytes": n}``."""
+    """The route, without a version: studies, series, instances, bytes, and what recompression made of them."""
 
     async def handle(request: Request) -> Response:
-        return Response(msgspec.json.encode(await statistics.count(database)), media_type="application/json")
+        held = await statistics.count(database)
+        figures = {
+            "studies": held.studies,
+            "series": held.series,
+            "instances": held.instances,
+            "bytes": held.bytes,
+            "recompressedInstances": held.recompressed,
+            "receivedBytes": held.received_bytes,
+            "originalBytes": held.original_bytes,
+        }
+        return Response(msgspec.json.encode(figures), media_type="application/json")
 
     return ProtectedRoute("/statistics", handle, methods=["GET"], name="statistics", audit_action="statistics")

@@ -79,6 +79,10 @@ instance = sa.Table(
     sa.Column("file_key", sa.Text, nullable=False),
     sa.Column("file_size", sa.BigInteger, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),
+    # Of the file as it was received, where another was made of it; its key where it was kept.
+    sa.Column("received_syntax", sa.Text),
+    sa.Column("received_size", sa.BigInteger),
+    sa.Column("original_key", sa.Text),
     sa.UniqueConstraint("series_id", "sop_uid"),
     sqlite_autoincrement=True,
 )

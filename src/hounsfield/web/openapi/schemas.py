@@ -260,7 +260,15 @@ CAST_ERRORS: Json = {
     "continuationToken": None,
 }
 
-STATISTICS: Json = {"studies": 1, "series": 2, "instances": 300, "bytes": 157_286_400}
+STATISTICS: Json = {
+    "studies": 1,
+    "series": 2,
+    "instances": 300,
+    "bytes": 157_286_400,
+    "recompressedInstances": 0,
+    "receivedBytes": 157_286_400,
+    "originalBytes": 0,
+}
 
 
 def store_response(major: int, *, stored: bool, failed: bool) -> Json:
