@@ -182,6 +182,14 @@ async def test_concurrent_puts_into_one_folder(store: ObjectStore) -> None:
     assert await store.get_many(names) == [name.encode() * 1000 for name in names]
 
 
+async def test_which_of_many_are_missing(store: ObjectStore) -> None:
+    names = [f"study/series/{number}" for number in range(40)]
+    for name in names[::2]:
+        await store.put(name, b"x")
+    gone = [*names[1::2], *(f"study/nowhere/{number}" for number in range(20)), "study/series"]
+    assert await store.missing([*names[::2], *gone]) == gone
+
+
 async def test_a_reader_may_stop_early(store: ObjectStore) -> None:
     await store.put("large", bytes(3 * WINDOW))
     async for chunk in store.get("large"):

@@ -54,7 +54,7 @@ class Limits:
     memory_bytes: int = 3 << 30
     """Of one process: a stream can announce any number of samples. The largest frame allowed, widened and copied a few
     times, stays below a third."""
-    niceness: int = 10
+    niceness: int = 15
     """So that a storm of work leaves processor time to those who only want bytes."""
 
 

@@ -34,6 +34,8 @@ CHUNK_SIZE = 1 << 20
 """Bytes read per hop to a thread."""
 LISTED_AT_A_TIME = 500
 """Objects looked up per hop to a thread."""
+WORTH_LISTING = 16
+"""Files of one folder from which on its names are read together, instead of asking for each."""
 ATTEMPTS = 100
 """How often a put starts over because a deletion removed the empty directory it was about to use."""
 
@@ -147,7 +149,7 @@ class LocalStore:
 
     async def missing(self, keys: Sequence[str]) -> builtins.list[str]:
         """See ObjectStore."""
-        return await self._run(lambda: [key for key in keys if self._size(key) is None])
+        return await self._run(self._missing, keys)
 
     async def size(self, key: str) -> int:
         """See ObjectStore."""
@@ -236,6 +238,21 @@ class LocalStore:
             return os.stat(self.local_path(key)).st_size
         except FileNotFoundError:
             return None
+
+    def _missing(self, keys: Sequence[str]) -> builtins.list[str]:
+        """Those without a file; a folder with many of them is listed once."""
+        places = [(key, *_split(key)) for key in keys]
+        wanted: dict[str, set[str]] = {}
+        for _, folder, name in places:
+            wanted.setdefault(folder, set()).add(name)
+        there: dict[str, set[str]] = {}
+        for folder, names in wanted.items():
+            if len(names) < WORTH_LISTING:
+                there[folder] = {name for name in names if os.path.isfile(f"{self._folder}/{folder}/{name}")}
+            else:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    there[folder] = names.intersection(os.listdir(f"{self._folder}/{folder}"))
+        return [key for key, folder, name in places if name not in there.get(folder, ())]
 
     def _delete(self, places: Sequence[tuple[str, str]]) -> None:
         touched = set()
