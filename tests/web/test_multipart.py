@@ -256,7 +256,7 @@ def test_hostile_data_takes_linear_time(filling: bytes) -> None:
     reader = MultipartReader(b"b")
     reader.feed(b"--b\r\n\r\n")
     chunk = (filling * 262_144)[:262_144]
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(16):
         reader.feed(chunk)
-    assert time.perf_counter() - started < 4  # 4 MB; about 0.3 s for a false boundary every few bytes
+    assert time.process_time() - started < 4  # 4 MB; about 0.3 s for a false boundary every few bytes
