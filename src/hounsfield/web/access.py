@@ -138,8 +138,8 @@ def _address(scope: Scope) -> str:
 
 
 def end_audit(scope: Scope, status: int | None) -> None:
-    """Write down how a request ended, if its action was audited."""
-    record: AuditRecord | None = scope.get("hounsfield.audit")
+    """Write down how a request ended, if its action was audited; only the first time this is called for it."""
+    record: AuditRecord | None = scope.pop("hounsfield.audit", None)
     if record is not None:
         record.executed(status)
 

@@ -163,6 +163,9 @@ async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send, heade
             status = message["status"]
             if headers and status != 401:
                 message["headers"] = [*message.get("headers", ()), *headers]
+        elif not message.get("more_body", False):
+            # Before the client can know: whoever has the whole answer finds it in the audit log.
+            end_audit(scope, status)
         await send(message)
 
     try:
