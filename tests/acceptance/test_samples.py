@@ -13,7 +13,9 @@ import pytest
 from pydicom.encaps import generate_frames
 
 from tests.acceptance import dicomweb
+from tests.acceptance.conftest import QUIET
 from tests.acceptance.dicomweb import VERSIONS
+from tests.server import Server
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = Path(os.environ.get("HOUNSFIELD_SAMPLES", ROOT.parent / "shared" / "data" / "dicom"))
@@ -66,6 +68,19 @@ OURS = sorted((ROOT / "samples").glob("*/*.dcm"))
 def without_preamble(content: bytes) -> bytes:
     """The file as it is to come back: with a preamble of zeros, if it has one."""
     return bytes(128) + content[128:] if content[128:132] == b"DICM" else content
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a server of its own: other tests store some of these files on theirs."""
+    server = Server(tmp_path_factory.mktemp("samples") / "data", QUIET)
+    try:
+        with server.start().client() as client:
+            yield client
+        assert server.stop() == 0
+        assert "Traceback" not in server.log(), server.log()
+    finally:
+        server.end()
 
 
 def stored_url(client: httpx.Client, response: httpx.Response) -> str:
