@@ -190,7 +190,7 @@ SEARCHABLE: Mapping[str, list[str]] = {
     "studies/1.2/instances": SERIES + INSTANCE,
     "studies/1.2/series/1.3/instances": INSTANCE,
 }
-UNUSED = {"PatientBirthDate": "19000101", "StudyDate": "19000101", "PerformedProcedureStepStartDate": "19000101"}
+UNUSED = {"PatientBirthDate": "17770707", "StudyDate": "17770707", "PerformedProcedureStepStartDate": "17770707"}
 
 
 @pytest.mark.parametrize("path", SEARCHABLE)
