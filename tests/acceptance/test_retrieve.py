@@ -82,19 +82,16 @@ def mixed(client: httpx.Client) -> tuple[Dataset, dict[str, list[bytes]]]:
     first = factories.dataset()
     other = dicomweb.sibling(first, same_series=False)
     files: dict[str, list[bytes]] = {study_path(first): [], series_path(first): [], series_path(other): []}
-    for number in range(40):
-        ds = dicomweb.sibling(
-            other if number % 3 == 0 else first, PixelData=bytes([number % 251]) * (1000 * number + 10)
-        )
+    sizes = [1000 * number + 10 for number in range(40)]
+    for place, size in ((3, 3 << 20), (4, (1 << 20) + 2), (9, 100_000), (25, 2 << 20), (40, 70_000), (45, 3 << 20)):
+        sizes.insert(place, size)
+    for number, size in enumerate(sizes):
+        series = other if number % 3 == 0 else first
+        ds = dicomweb.sibling(series, PixelData=bytes([number % 251]) * 10 + bytes(range(250)) * (size // 250))
         syntax = (EXPLICIT, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)[number % 4]
         body = factories.part10(ds, syntax)
         files[study_path(first)].append(body)
         files[series_path(ds)].append(body)
-    for series in (first, other):
-        for size in (3 << 20, (1 << 20) + 2, 2 << 20):
-            body = factories.part10(dicomweb.sibling(series, PixelData=bytes(range(250)) * (size // 250)))
-            files[study_path(first)].append(body)
-            files[series_path(series)].append(body)
     for start in range(0, len(files[study_path(first)]), 10):
         put(client, *files[study_path(first)][start : start + 10])
     return first, files

@@ -238,6 +238,9 @@ async def test_chunk_extensions_and_trailers_do_not_go_on_for_ever() -> None:
         head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
         answer = await server.exchange(head + b"1;" + b"x" * 2_000_000)
         assert answer[:13] in (b"", b"HTTP/1.1 400 ")
+        small = b"".join(b"1\r\n%c\r\n" % byte for byte in bytes(range(33, 123)) * 2000)
+        client = await server.connect()
+        assert len((await ask(client, head + small + b"0\r\n\r\n"))["body"]) == 90 * 2000
         ordinary = b'1;name="value"\r\nx\r\n0\r\nX-Trailer: y\r\n\r\n'
         client = await server.connect()
         assert (await ask(client, head + ordinary))["body"] == "x"

@@ -57,9 +57,7 @@ Address = tuple[str, int]
 class Connection:
     """See the module. Made when a client has connected; ends itself."""
 
-    def __init__(
-        self, serving: "Serving", sock: socket.socket, client: tuple[str, int], server: tuple[str, int]
-    ) -> None:
+    def __init__(self, serving: "Serving", sock: socket.socket, client: Address, server: Address) -> None:
         self.loop = serving.loop
         self.lost = False
         """Whether nothing can be sent or received any more."""

@@ -12,8 +12,10 @@ MAX_HEADERS = 200
 END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 
 _ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
-_CHUNKED_AT_MOST = 1024
+_OVERHEAD_BYTES = 1 << 20
 """Bytes of chunk sizes, extensions and trailers that may come with no data at all."""
+_OVERHEAD_RATIO = 16
+"""And such bytes for each byte of data: a chunk of one byte takes five."""
 
 
 class RefusedHead(Exception):
@@ -81,8 +83,8 @@ class RequestHead:
                 raise MalformedBody from None
         body = b"".join(self._data) if len(self._data) != 1 else self._data[0]
         self._data = []
-        self._overhead = max(0, self._overhead + len(data) - 2 * len(body))
-        if self._overhead > max(len(data), _CHUNKED_AT_MOST) + MAX_HEAD_BYTES:
+        self._overhead += len(data) - (1 + _OVERHEAD_RATIO) * len(body)
+        if self._overhead > _OVERHEAD_BYTES:
             raise MalformedBody
         return body, self._complete
 

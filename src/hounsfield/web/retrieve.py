@@ -37,6 +37,7 @@ _INSTANCE = _SERIES + "/instances/{instance}"
 PACKED_BYTES = 1280 * 1024
 """Files that are in memory are sent several in one message up to this size: more leave the processor's cache."""
 PACKED_FILES = 256
+_AT_HAND = retrieve.AT_HAND_BYTES + 1
 
 _FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
 
@@ -74,15 +75,12 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     if not forms[choice].multipart:
         return await _single(archive, request, planned[0])
     by_server = sends_files(request.scope)
-    if len(planned) == 1 and by_server and _is_large(planned[0]):
-        (file,) = planned
-        assert file.size is not None
-        part = archive.files.open_range(file.instance.file_key, 0, file.size)
-        if part is not None:
-            return _parts_in_file([part], _content_type(file))
     framing = Framing()
     if len(planned) == 1:
-        packed, count = _pack(archive, planned, 0, framing)
+        part = _in_file(archive, planned[0], by_server)
+        if part is not None:
+            return _parts_in_file([part], _content_type(planned[0]))
+        packed, count = _pack(archive, planned, 0, framing, _AT_HAND)
         if count:
             packed += framing.end
             return BytesResponse(packed, framing.content_type)
@@ -99,43 +97,46 @@ def _content_type(file: File) -> str:
 async def _pieces(
     archive: Archive, planned: Sequence[File], framing: Framing, by_server: bool
 ) -> AsyncGenerator[Buffer | FileRange, None]:
-    sent = 0
-    while by_server and sent < len(planned) and _is_large(planned[sent]):
-        file = planned[sent]
-        assert file.size is not None
-        part = archive.files.open_range(file.instance.file_key, 0, file.size)
-        if part is None:
-            break
-        yield (PART_END if sent else b"") + framing.head(_content_type(file), file.size)
-        yield part
-        sent += 1
-    if sent:
-        yield PART_END
+    sent, behind = 0, b""
     while sent < len(planned):
-        packed, following = _pack(archive, planned, sent, framing)
+        part = _in_file(archive, planned[sent], by_server)
+        if part is not None:
+            yield behind + framing.head(_content_type(planned[sent]), part.length)
+            yield part
+            behind = PART_END
+            sent += 1
+            continue
+        packed, following = _pack(archive, planned, sent, framing, SENT_BY_SERVER if by_server else _AT_HAND)
         if following == sent:
             break
+        if behind:
+            yield behind
         yield packed
-        sent = following
+        sent, behind = following, b""
+    if behind:
+        yield behind
     # A file that is not in memory is seldom alone, so the rest is read in threads, ahead of what is being sent.
     async with aclosing(framing.around(_parts(archive, planned[sent:]))) as framed:
         async for piece in framed:
             yield piece
 
 
-def _is_large(file: File) -> bool:
-    return file.size is not None and file.size >= SENT_BY_SERVER
+def _in_file(archive: Archive, file: File, by_server: bool) -> FileRange | None:
+    """The file as the server can send it by itself, where that is worth opening it. Raises ObjectMissing."""
+    if not by_server or file.size is None or file.size < SENT_BY_SERVER:
+        return None
+    return archive.files.open_range(file.instance.file_key, 0, file.size)
 
 
-def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framing) -> tuple[bytearray, int]:
-    """Framed parts of the files from ``start``, as many as are at hand and small, and where the next one begins.
+def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framing, limit: int) -> tuple[bytearray, int]:
+    """Framed parts of the files from ``start``, as many as are at hand and below ``limit`` bytes, and the next one.
 
     Read straight to their place: another copy would cost as much as the reading.
     """
     heads: list[bytes] = []
     total = 0
     for file in planned[start : start + PACKED_FILES]:
-        if file.size is None or file.size > retrieve.AT_HAND_BYTES:
+        if file.size is None or file.size >= limit:
             break
         head = framing.head(_content_type(file), file.size)
         size = len(head) + file.size + len(PART_END)
