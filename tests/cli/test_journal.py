@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def test_knows_what_was_acknowledged_and_nothing_else(tmp_path: Path) -> None:
         journal.forget()
         assert not journal.knows(source("x"))
         assert other.knows(source("x"))
+
+
+def test_two_uploads_may_begin_at_the_same_time(tmp_path: Path) -> None:
+    for number in range(100):
+        ready = threading.Barrier(4)
+
+        def begin(path: Path = tmp_path / f"{number}", ready: threading.Barrier = ready) -> bool:
+            ready.wait()
+            with Journal(path, "http://a/v2") as journal:
+                journal.acknowledge([source("x")])
+                return journal.knows(source("x"))
+
+        with ThreadPoolExecutor(4) as threads:
+            assert [future.result() for future in [threads.submit(begin) for _ in range(4)]] == [True] * 4
 
 
 def test_two_uploads_may_write_at_the_same_time(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from hounsfield.cli.sources import Source
+from hounsfield.database.sqlite import switch_to_wal
 from hounsfield.errors import HounsfieldError
 
 _SCHEMA = """
@@ -52,7 +53,7 @@ class Journal:
             path.touch(mode=0o600)  # names of files can tell about patients
             self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             # A killed process loses nothing in this mode; a power cut may lose the last entries, which does no harm.
-            self._database.execute("PRAGMA journal_mode = WAL")
+            switch_to_wal(self._database)
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(_SCHEMA)
         except (OSError, sqlite3.Error) as problem:
