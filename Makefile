@@ -39,8 +39,8 @@ peers: $(DEV_STAMP)  ## what the tests talk to: PostgreSQL, Azurite, an independ
 	@sh tests/peers/install.sh
 	@$(BIN)/hounsfield viewer install || true
 
-test: peers      ## all tests
-	$(BIN)/python -m pytest
+test: peers      ## all tests, in two processes: a server and its client seldom keep a processor busy
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(DEV_STAMP)  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -75,11 +75,11 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     if not forms[choice].multipart:
         return await _single(archive, request, planned[0])
     by_server = sends_files(request.scope)
+    part = _in_file(archive, planned[0], by_server) if len(planned) == 1 else None
+    if part is not None:
+        return _parts_in_file([part], _content_type(planned[0]))
     framing = Framing()
     if len(planned) == 1:
-        part = _in_file(archive, planned[0], by_server)
-        if part is not None:
-            return _parts_in_file([part], _content_type(planned[0]))
         packed, count = _pack(archive, planned, 0, framing, _AT_HAND)
         if count:
             packed += framing.end
@@ -233,18 +233,19 @@ def _frames_in_file(request: Request, parts: Sequence[FileRange], content_type: 
 def _parts_in_file(parts: Sequence[FileRange], content_type: str) -> ASGIApp:
     framing = Framing()
     length = framing.length((content_type, part.length) for part in parts)
-    return MultipartResponse(framing, _framed(framing, parts, content_type), length=length)
+    pieces = _framed(framing, parts, content_type)
+    return StreamedResponse(pieces, framing.content_type, end=PART_END + framing.end, length=length)
 
 
 async def _framed(
     framing: Framing, parts: Sequence[FileRange], content_type: str
 ) -> AsyncGenerator[Buffer | FileRange, None]:
+    """All but the last PART_END, which goes with the end of the body."""
     end = b""
     for part in parts:
         yield end + framing.head(content_type, part.length)
         yield part
         end = PART_END
-    yield end
 
 
 def _target(form: negotiation.Form) -> frames.Target:
