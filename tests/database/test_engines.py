@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hounsfield.database import leases, migrate
+from hounsfield.database import leases, migrate, sqlite
 from hounsfield.database.connect import is_sqlite, open_database, sqlite_path
 from hounsfield.database.engine import Database, Transaction, Unit
 from hounsfield.database.postgres import numbered
@@ -217,6 +217,24 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def test_the_log_a_long_read_let_grow_is_cut_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "WAL_KEPT_BYTES", 100_000)
+    path, log = tmp_path / "a.db", tmp_path / "a.db-wal"
+    writer, reader = sqlite.connect(path), sqlite.connect(path, read_only=True)
+    writer.execute("CREATE TABLE piece (content BLOB)")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM piece").fetchall()
+    for _ in range(30):
+        writer.execute("INSERT INTO piece VALUES (zeroblob(1000000))")
+    assert log.stat().st_size > 20_000_000
+    reader.execute("ROLLBACK")
+    writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    writer.execute("INSERT INTO piece VALUES (zeroblob(1000))")
+    assert log.stat().st_size <= 100_000
+    reader.close()
+    writer.close()
 
 
 async def test_what_was_acknowledged_survives_kill_9(url: str) -> None:

@@ -33,6 +33,8 @@ BUSY_TIMEOUT_MS = 20_000
 READER_THREADS = 4
 WAL_AUTOCHECKPOINT_PAGES = 4_000
 """16 MiB: a checkpoint rewrites hot index pages once instead of many times."""
+WAL_KEPT_BYTES = 64 << 20
+"""What a log that a long read let grow is cut to afterwards; it would keep its size for ever."""
 CACHE_KIB = 16_384
 """Page cache of each connection."""
 MMAP_BYTES = 1 << 30
@@ -51,6 +53,7 @@ def connect(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
     connection.execute(f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
     connection.create_function("regexp", 2, _regexp, deterministic=True)
     if read_only:
         connection.execute(f"PRAGMA mmap_size={MMAP_BYTES}")
