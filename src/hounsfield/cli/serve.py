@@ -124,7 +124,7 @@ def worker(data_dir: DataDir = Path("data"), config: Config = None, given: setti
     async def run() -> None:
         stop = await processes.until_signalled(signal.SIGTERM, signal.SIGINT)
         archive = processes.open_archive(settings, data_dir)
-        await processes.background_worker(archive.database, archive.files, settings).run(stop)
+        await processes.run_worker(archive, settings, stop)
         await archive.files.close()
         await archive.database.close()
 
