@@ -117,8 +117,9 @@ def operation_jobs(archive: Archive, settings: Settings) -> list[Job]:
 async def run_worker(archive: Archive, settings: Settings, stop: asyncio.Event) -> None:
     """Cleanup and sweeps, where no other process does them, and operations, until ``stop`` is set."""
     jobs = operation_jobs(archive, settings)
+    kinds = [job.kind for job in jobs]
     await asyncio.gather(
-        BackgroundWorker(archive.database, archive.files, cleanup_options(settings)).run(stop),
+        BackgroundWorker(archive.database, archive.files, cleanup_options(settings), kinds).run(stop),
         OperationRunner(archive.database, jobs).run(stop),
     )
 

@@ -16,6 +16,7 @@ from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
 from hounsfield.web.health import HealthChecks, health_route
 from hounsfield.web.hosts import AllowedHosts
+from hounsfield.web.operations import operation_routes
 from hounsfield.web.partitions import Partitions, partition_routes
 from hounsfield.web.rendered import rendered_routes
 from hounsfield.web.retrieve import retrieve_routes
@@ -58,6 +59,7 @@ class Application:
             wado_uri_route(archive),
             *delete_routes(archive),
             *change_feed_routes(archive.database),
+            *operation_routes(archive.database, ()),
             *partition_routes(archive.database, parts.partitions),
         ]
         versioned += capability_routes(versioned, partitioned=parts.partitions.enabled)

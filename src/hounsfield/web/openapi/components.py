@@ -48,6 +48,13 @@ PARAMETERS: Json = {
         "schema": {"type": "string", "pattern": "^([0-9A-F]{8}/[0-9]+/)*[0-9A-F]{8}(/frames/[0-9]+(,[0-9]+)*)?$"},
         "example": "7FE00010",
     },
+    "operationId": {
+        "name": "operationId",
+        "in": "path",
+        "required": True,
+        "description": "A GUID: 32 hexadecimal digits, or dashed, or in braces; in any case.",
+        "schema": {"type": "string"},
+    },
     "accept": query(
         "accept", "Media types that are accepted, in place of the Accept header (PS3.18 §8.3.3.1).", type="string"
     )
@@ -119,6 +126,10 @@ HEADERS: Json = {
     "ErroneousDicomAttributes": {
         "description": "Attributes filtered by whose index is incomplete, as the client wrote them, comma separated.",
         "schema": {"type": "string"},
+    },
+    "Location": {
+        "description": "Where to look how far the operation is.",
+        "schema": {"type": "string", "format": "uri"},
     },
     "AcceptEncoding": {
         "description": "Sent when the Content-Encoding of the request is not supported: those that are.",

@@ -28,6 +28,7 @@ from hounsfield.web.openapi.components import (
     query,
     response,
 )
+from hounsfield.web.openapi.operations import operation_operations
 from hounsfield.web.openapi.rendered import rendered_operations, wado_uri_operation
 from hounsfield.web.openapi.retrieval import retrieve_operations
 from hounsfield.web.openapi.schemas import Json, array, ref
@@ -41,6 +42,7 @@ TAGS = {
     "Retrieve": "WADO-RS: files, frames, metadata, bulk data and pictures; WADO-URI.",
     "Delete": "Studies, series and instances out of the archive.",
     "ChangeFeed": "The ordered log of everything stored and deleted.",
+    "Operations": "Long-running work in the background.",
     "Cast": "DICOM Cast: the copy of the metadata in a FHIR server.",
     "Capabilities": "What the service can do (PS3.18 §8.9).",
     "Health": "The state of the server.",
@@ -53,7 +55,7 @@ def partitioned_paths(major: int) -> Json:
     """What versioned_paths becomes where data partitions are on (server.md §4)."""
     paths: Json = {}
     for path, item in versioned_paths(major).items():
-        if path == "/" or path.startswith("/changefeed"):
+        if path == "/" or path.startswith(("/changefeed", "/operations")):
             paths[path] = item
         else:
             parameters = [parameter("partitionName"), *item.get("parameters", ())]
@@ -77,6 +79,7 @@ def versioned_paths(major: int) -> Json:
         wado_uri_operation(),
         _delete(),
         _change_feed(major),
+        operation_operations(major),
         _capabilities(),
     )
     for operations in groups:
