@@ -1,4 +1,4 @@
-"""Points on the way of a store, a delete, a cleanup and a long-running operation at which a test has a process die, to see what that leaves.
+"""Points at which a test has a process die, to see what that leaves: of store, delete, cleanup and operations.
 
 ``HOUNSFIELD_FAULT=<name>`` in the environment ends every process that reaches the point of this name, by SIGKILL, as
 a crash would. For tests only.

@@ -123,7 +123,8 @@ async def next_due(database: Database, kinds: Collection[str], now: int) -> Due 
     marks = ", ".join("?" * len(kinds))
     found = await database.fetch_one(
         "SELECT p.operation_id, p.number, o.kind, o.stop IS NOT NULL FROM operation_part p "
-        f"JOIN operation o ON o.id = p.operation_id WHERE p.due <= ? AND o.kind IN ({marks}) ORDER BY p.due LIMIT 1",
+        f"JOIN operation o ON o.id = p.operation_id WHERE p.due <= ? AND o.kind IN ({marks}) "
+        "ORDER BY p.due, p.number LIMIT 1",
         now,
         *kinds,
         quick=True,

@@ -39,11 +39,11 @@ async def page(database: Database, limit: int, offset: int) -> list[Operation]:
     return await database.read(unit)
 
 
-async def counts(database: Database) -> Mapping[Status, int]:
+async def counts(database: Database) -> Mapping[str, int]:
     """How many operations there are in each status, none left out."""
     rows = await database.fetch("SELECT status, count(*) FROM operation GROUP BY status")
-    found = {Status(status): count for status, count in rows}
-    return {status: found.get(status, 0) for status in Status}
+    found: dict[str, int] = dict(rows)
+    return {status.value: found.get(status.value, 0) for status in Status}
 
 
 async def read(tx: Transaction, operation_id: str) -> Operation | None:

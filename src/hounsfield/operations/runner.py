@@ -109,7 +109,7 @@ class OperationRunner:
             except LeaseLost:
                 await engine.give_back(self._database, held, timestamp())
                 return
-            except _GivenUp as error:
+            except GivenUp as error:
                 logger.error("Operation %s fails: %s", held.operation_id, error.text)
                 await engine.stop_failed(self._database, held, error.text, timestamp())
                 return
@@ -135,11 +135,11 @@ class OperationRunner:
     async def _prepared(
         self, job: Job, operation: Operation, part: Part, stop: asyncio.Event
     ) -> tuple[Step, list[Plan]]:
-        """The next step, and for the first part what it is split into. Raises what the job raises, LeaseLost, _GivenUp.
+        """The next step, and for the first part what it is split into. Raises what the job raises, LeaseLost, GivenUp.
 
         The lease is renewed meanwhile. When the worker is to stop the job has a moment left to come to an end.
         """
-        preparing = asyncio.create_task(_next_step(job, operation, part))
+        preparing = asyncio.create_task(next_step(job, operation, part))
         try:
             await self._wait(preparing, job, part, stop)
         finally:
@@ -188,7 +188,7 @@ class StepTooLong(HounsfieldError):
         super().__init__("It took too long.")
 
 
-class _GivenUp(Exception):
+class GivenUp(Exception):
     """A step failed too often, and nothing can be done without it."""
 
     def __init__(self, text: str) -> None:
@@ -196,13 +196,17 @@ class _GivenUp(Exception):
         self.text = text
 
 
-async def _next_step(job: Job, operation: Operation, part: Part) -> tuple[Step, list[Plan]]:
+async def next_step(job: Job, operation: Operation, part: Part) -> tuple[Step, list[Plan]]:
+    """Ask the job for the step that is due, or, of one that failed too often, what is to be done about it.
+
+    With the first part come the others. Raises GivenUp, and whatever the job raises.
+    """
     if part.attempt >= job.retry.attempts:
         error = part.error or engine.DIED
         # One more attempt than allowed: giving up has failed, too.
         step = await job.give_up(operation, part, error) if part.attempt == job.retry.attempts else None
         if step is None:
-            raise _GivenUp(f"A step failed {job.retry.attempts} times. The last time: {error}")
+            raise GivenUp(f"A step failed {job.retry.attempts} times. The last time: {error}")
         return step, []
     if part.number == 0:
         return Step(cursor=None, is_last=True), list(await job.split(operation))

@@ -62,4 +62,4 @@ operation_part = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("updated", sa.BigInteger, nullable=False),
 )
-sa.Index(None, operation_part.c.due)
+sa.Index(None, operation_part.c.due, operation_part.c.number)

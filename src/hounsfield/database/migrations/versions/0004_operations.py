@@ -48,4 +48,4 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["operation_id"], ["operation.id"], name=op.f("fk_operation_part_operation_id")),
         sa.PrimaryKeyConstraint("operation_id", "number", name=op.f("pk_operation_part")),
     )
-    op.create_index(op.f("ix_operation_part_due"), "operation_part", ["due"], unique=False)
+    op.create_index(op.f("ix_operation_part_due_number"), "operation_part", ["due", "number"], unique=False)
