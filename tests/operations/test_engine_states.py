@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -20,7 +20,9 @@ from hounsfield.operations.runner import GivenUp, next_step
 from tests.operations import counting
 from tests.operations.counting import COUNTING, KIND
 
+EXAMPLES = 25
 SECOND = 1_000_000
+LEASE = int(engine.LEASE_SECONDS * SECOND)
 JOBS = {KIND: COUNTING}
 
 
@@ -54,6 +56,8 @@ class Held:
     part: Part
     prepared: tuple[Step, list[Plan]] | None = None
     committed: list[tuple[Part, Step, list[Plan]]] = field(default_factory=list)
+    until: int = 0
+    """When its lease ends, if it is not renewed."""
 
 
 class Workers(RuleBasedStateMachine):
@@ -65,6 +69,8 @@ class Workers(RuleBasedStateMachine):
         self.database = database
         self.runner = runner
         self.held: list[Held] = []
+        self.holder: dict[tuple[str, int], str] = {}
+        """The newest claim of each part."""
         self.started: dict[str, Started] = {}
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -91,7 +97,8 @@ class Workers(RuleBasedStateMachine):
             found = self.run(engine.claim(self.database, due, self.now))
             if found is not None:
                 self.started[found.operation.id].failures += found.part.error == engine.DIED
-                self.held.append(Held(found.operation, found.part))
+                self.holder[found.operation.id, found.part.number] = found.part.owner
+                self.held.append(Held(found.operation, found.part, until=self.clock.now + LEASE))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -117,7 +124,10 @@ class Workers(RuleBasedStateMachine):
             self.held.remove(held)
             self.run(engine.give_back(self.database, before, self.now))
             return
+        assert self.holder[before.operation_id, before.number] == before.owner, "another worker has it"
+        assert not self.started[before.operation_id].cancelled, "it was cancelled"
         held.committed.append((before, step, plans))
+        held.until = self.clock.now + LEASE
         if part is None:
             self.held.remove(held)
         else:
@@ -153,6 +163,8 @@ class Workers(RuleBasedStateMachine):
         held = data.draw(st.sampled_from(self.held))
         wanted = self.run(engine.is_wanted(self.database, held.part))
         assert self.run(engine.renew(self.database, held.part, self.now)) == wanted
+        if wanted:
+            held.until = self.clock.now + LEASE
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -184,6 +196,9 @@ class Workers(RuleBasedStateMachine):
             known.percent = operation.percent
             if operation.status.is_active:
                 assert operation.percent < 100
+            if not operation.status.is_active:
+                working = [held for held in self.held if held.operation.id == operation_id]
+                assert all(held.until < self.clock.now for held in working), "somebody still works on it"
             self.check_end(operation, known)
 
     def check_end(self, operation: Operation, known: Started) -> None:
@@ -241,7 +256,11 @@ def test_whatever_workers_do(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         run_state_machine_as_test(
             lambda: Workers(database, runner, clock),
             settings=settings(
-                max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=EXAMPLES,
+                stateful_step_count=40,
+                # Shrinking would run thousands more, for minutes each.
+                phases=[Phase.explicit, Phase.reuse, Phase.generate],
+                suppress_health_check=list(HealthCheck),
             ),
         )
         runner.run(database.close())
