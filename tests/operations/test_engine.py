@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hounsfield.database.engine import Database, Transaction, Value
+from hounsfield.database.engine import Database, Transaction
 from hounsfield.errors import NotFound
 from hounsfield.operations import engine, records
 from hounsfield.operations.engine import AlreadyEnded, AlreadyRunning, Claim, LeaseLost, timestamp
@@ -375,7 +375,7 @@ async def test_an_operation_has_no_end_of_parts(database: Database) -> None:
 async def test_looking_for_work_reads_an_index_only(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    async def note(sql: str, *values: Value, quick: bool) -> None:
+    async def note(sql: str, *values: str | int, quick: bool) -> None:
         assert quick
         for value in values:
             sql = sql.replace("?", str(value) if isinstance(value, int) else f"'{value}'", 1)

@@ -20,7 +20,7 @@ from hounsfield.operations.runner import GivenUp, next_step
 from tests.operations import counting
 from tests.operations.counting import COUNTING, KIND
 
-EXAMPLES = 25
+EXAMPLES = 15
 SECOND = 1_000_000
 LEASE = int(engine.LEASE_SECONDS * SECOND)
 JOBS = {KIND: COUNTING}
@@ -253,8 +253,13 @@ def test_whatever_workers_do(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
             return open_database(url)
 
         database = runner.run(opened())
+
+        class Here(Workers):
+            def __init__(self) -> None:
+                super().__init__(database, runner, clock)
+
         run_state_machine_as_test(
-            lambda: Workers(database, runner, clock),
+            Here,
             settings=settings(
                 max_examples=EXAMPLES,
                 stateful_step_count=40,

@@ -111,9 +111,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a step is tried, and how long it rests in between."""
+    """How often a step is tried, and how long it rests in between.
 
-    attempts: int = 5
+    As it stands for about eleven minutes: time for a full disk or an object store that is away to be noticed.
+    """
+
+    attempts: int = 7
     first_seconds: float = 1.0
     factor: float = 4.0
     longest_seconds: float = 300.0
