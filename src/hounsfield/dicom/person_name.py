@@ -88,6 +88,20 @@ def suffixes(name: str) -> list[str]:
     return [" ".join(parts[start:]) for start in range(len(parts))]
 
 
+def group_keys(name: str) -> tuple[str, str, str]:
+    """The keys of the three groups of ``name``, empty where there is none (PS3.5 §6.2.1.2).
+
+    Spaces around components and components missing at the end do not count.
+    """
+    folded = [_group_key(group) for group in _fold(name).split("=")[:3]]
+    first, second, third = folded + [""] * (3 - len(folded))
+    return first, second, third
+
+
+def _group_key(folded: str) -> str:
+    return "^".join(component.strip(" ") for component in folded.split("^")).rstrip("^")
+
+
 def fuzzy_pattern(asked: str) -> tuple[str, str, str]:
     """What to look for among ``suffixes`` when ``fuzzymatching=true`` asks for the name ``asked``.
 
@@ -101,7 +115,7 @@ def fuzzy_pattern(asked: str) -> tuple[str, str, str]:
     if not parts:
         raise InvalidNameQuery("The value holds no word to look for.")
     prefixes = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in parts)
-    return parts[0], _first_after_prefix(parts[0]), "^" + "[^ ]* ".join(prefixes)
+    return parts[0], first_after_prefix(parts[0]), "^" + "[^ ]* ".join(prefixes)
 
 
 def _fold(name: str) -> str:
@@ -113,8 +127,8 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(letters).casefold())
 
 
-def _first_after_prefix(prefix: str) -> str:
-    """The smallest string that sorts after everything beginning with ``prefix`` (not empty, folded)."""
+def first_after_prefix(prefix: str) -> str:
+    """The smallest string that sorts after everything beginning with ``prefix`` (not empty, a key or part of one)."""
     successor = ord(prefix[-1]) + 1
     if successor in _SURROGATES:
         successor = _SURROGATES.stop
