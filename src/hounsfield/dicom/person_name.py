@@ -58,7 +58,12 @@ def text_key(value: str) -> str:
 
     Canonically equivalent spellings (one code point or letter and combining accent) have one key.
     """
-    text = value.translate(_NEVER_TEXT).rstrip(" ")
+    return fold_text(value).rstrip(" ")
+
+
+def fold_text(value: str) -> str:
+    """A piece of a text as it is in keys."""
+    text = value.translate(_NEVER_TEXT)
     if text.isascii():
         return text.lower()
     folded = unicodedata.normalize("NFD", text).casefold()
@@ -70,12 +75,12 @@ def match_key(name: str) -> str:
 
     Letters that Unicode does not decompose (ø, ł, đ) stay themselves.
     """
-    return _fold(name).rstrip(" ")
+    return fold_name(name).rstrip(" ")
 
 
 def words(name: str) -> list[str]:
     """The folded words of a name; ``^`` and ``=`` part words as spaces do."""
-    return _fold(name).translate(_SEPARATORS).split()
+    return fold_name(name).translate(_SEPARATORS).split()
 
 
 def suffixes(name: str) -> list[str]:
@@ -93,7 +98,7 @@ def group_keys(name: str) -> tuple[str, str, str]:
 
     Spaces around components and components missing at the end do not count.
     """
-    folded = [_group_key(group) for group in _fold(name).split("=")[:3]]
+    folded = [_group_key(group) for group in fold_name(name).split("=")[:3]]
     first, second, third = folded + [""] * (3 - len(folded))
     return first, second, third
 
@@ -118,7 +123,8 @@ def fuzzy_pattern(asked: str) -> tuple[str, str, str]:
     return parts[0], first_after_prefix(parts[0]), "^" + "[^ ]* ".join(prefixes)
 
 
-def _fold(name: str) -> str:
+def fold_name(name: str) -> str:
+    """A name or a piece of one as it is in keys."""
     text = name.translate(_NEVER_TEXT)
     if text.isascii():
         return text.lower()

@@ -159,17 +159,17 @@ SEARCHABLE: tuple[Attribute, ...] = (
 )
 BY_TAG = {attribute.tag: attribute for attribute in SEARCHABLE}
 
-REFERENCE_SEARCHABLE = frozenset(
-    "0020000D 00100010 00100020 00100030 00080050 00080090 00080020 00081030 00080061 "
-    "0020000E 00080060 00400244 00081090 00080018".split()
-)
-"""What the reference can search (query.md §3), and so refuses as an extended query tag. What is searchable here beyond
-that can still be made one, as it can there."""
-
 
 def _tags(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
+
+REFERENCE_SEARCHABLE = _tags(
+    "0020000D 00100010 00100020 00100030 00080050 00080090 00080020 00081030 00080061 0020000E 00080060 00400244 00081090 "
+    "00080018"
+)
+"""What the reference can search (query.md §3), and so refuses as an extended query tag. What is searchable here beyond
+that can still be made one, as it can there."""
 
 V1_DEFAULT = {
     Level.STUDY: _tags(

@@ -119,7 +119,9 @@ def check(condition: Condition, level: Level, owner: str, dialect: Dialect) -> P
 
 
 def _meets(condition: Condition, alias: str, dialect: Dialect) -> Part:
-    fixed: list[Part] = [(f"{alias}.{column} {_one_of(numbers)}", list(numbers)) for column, numbers in condition.values.fixed]
+    fixed: list[Part] = [
+        (f"{alias}.{column} {_one_of(numbers)}", list(numbers)) for column, numbers in condition.values.fixed
+    ]
     return joined([*fixed, *(_compare(comparison, alias, dialect) for comparison in condition.comparisons)])
 
 

@@ -1,10 +1,10 @@
 """Searching the index: one typed query, answered from indexes, newest first (query.md, docs/architecture.md).
 
 No planner chooses between the two ways a search can go, because neither engine's does it well: SQLite keeps no
-statistics, and PostgreSQL takes the values of matches to be spread evenly over the ids. A search *drives* from the
-condition with the fewest matches, which it takes from an index in the order of their ids, and checks the others match by
-match until the page is full. Where that would be many, it *walks* a little first: over the newest rows, checking them
-all, which is enough for most of what people ask.
+statistics, and PostgreSQL takes matches to be spread evenly over the ids. A search *drives* from the condition with the
+fewest matches, which it takes from an index in the order of their ids, and checks the other conditions match by match
+until the page is full. Where that would be many, it *walks* a little first: over the newest rows, checking them all,
+which is enough for most of what people ask.
 """
 
 from collections.abc import Sequence
