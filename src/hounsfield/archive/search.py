@@ -162,7 +162,7 @@ def _dataset(match: search.Found, level: Level, wanted: _Wanted) -> Dataset:
 
 def _stored(json: bytes, wanted: _Wanted) -> Dataset:
     """What is wanted of an instance's metadata."""
-    names = wanted.tags | wanted.paths.keys()
+    names = wanted.tags.union(wanted.paths)
     decoder, fields = _decoder(names)
     found = decoder.decode(json)
     dataset: Dataset = {}

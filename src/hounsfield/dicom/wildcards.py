@@ -22,8 +22,9 @@ def is_universal(value: str) -> bool:
 
 
 def prefix_and_pattern(value: str, fold: Callable[[str], str]) -> tuple[str, str | None]:
-    """What keys matching ``value`` begin with, and their LIKE pattern, escaped by ``!``: None if the prefix says it all.
+    """What keys matching ``value`` begin with, and their LIKE pattern (escaped by ``!``).
 
+    There is no pattern where the prefix says it all.
     ``fold`` makes a piece of a key from a piece of text. Spaces at the end do not count, as in a key.
 
     >>> prefix_and_pattern("Sm?th*", str.lower)

@@ -63,7 +63,7 @@ class Attribute:
     words: Values | None = None
     """Of a name: its word sequences (dicom.person_name.suffixes), in column ``suffix``."""
     groups: Values | None = None
-    """Of a name: its groups (dicom.person_name.group_keys), in column ``suffix``, the last of ``fixed`` telling which."""
+    """Of a name: its groups (dicom.person_name.group_keys), in column ``suffix``, by the numbers of ``fixed``."""
 
     @property
     def level(self) -> Level:
@@ -165,8 +165,8 @@ def _tags(text: str) -> frozenset[str]:
 
 
 REFERENCE_SEARCHABLE = _tags(
-    "0020000D 00100010 00100020 00100030 00080050 00080090 00080020 00081030 00080061 0020000E 00080060 00400244 00081090 "
-    "00080018"
+    "0020000D 00100010 00100020 00100030 00080050 00080090 00080020 00081030 00080061 0020000E 00080060 00400244 "
+    "00081090 00080018"
 )
 """What the reference can search (query.md §3), and so refuses as an extended query tag. What is searchable here beyond
 that can still be made one, as it can there."""
