@@ -96,7 +96,7 @@ def equal(attribute: Attribute, *keys: Value) -> Condition:
 
 def source(condition: Condition, partition_key: int, dialect: Dialect) -> Part:
     """FROM and WHERE of all rows (``o``) in the partition that meet ``condition``; by an index, never a table."""
-    sql, values = _meets(condition, "o", dialect)
+    sql, values = meets(condition, "o", dialect)
     return f"FROM {condition.values.table} o WHERE o.partition_key = ? AND {sql}", [partition_key, *values]
 
 
@@ -107,7 +107,7 @@ def check(condition: Condition, level: Level, owner: str, dialect: Dialect) -> P
     meet the condition.
     """
     where = condition.values
-    sql, values = _meets(condition, "x", dialect)
+    sql, values = meets(condition, "x", dialect)
     if where.level is level:
         return f"(SELECT 1 FROM {where.table} x WHERE x.{where.owner} = {owner} AND {sql} LIMIT 1) = 1", values
     up = f"x.{where.owner} = y.{TABLE[where.level]}_id"
@@ -118,7 +118,8 @@ def check(condition: Condition, level: Level, owner: str, dialect: Dialect) -> P
     )
 
 
-def _meets(condition: Condition, alias: str, dialect: Dialect) -> Part:
+def meets(condition: Condition, alias: str, dialect: Dialect) -> Part:
+    """Whether the row ``alias`` of the condition's table meets it."""
     fixed: list[Part] = [
         (f"{alias}.{column} {_one_of(numbers)}", list(numbers)) for column, numbers in condition.values.fixed
     ]
