@@ -92,7 +92,8 @@ def _matches(row: Row, filters: Mapping[str, str], parameters: Mapping[str, str]
     rest = dict(filters)
     for date, time in DATES.items():
         if time in rest and date in rest and _form(rest[date]) == _form(rest[time]) != "single":
-            if not _moment(row.attributes.get(date), row.attributes.get(time), rest.pop(date), rest.pop(time)):
+            moments = rest.pop(date), rest.pop(time)
+            if not _moment(row.attributes.get(date), row.attributes.get(time), *moments):
                 return False
     asked_items = {name.partition(".")[2]: value for name, value in rest.items() if "." in name}
     asked_items = {name: value for name, value in asked_items.items() if set(value) != {"*"}}
