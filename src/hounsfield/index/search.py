@@ -217,8 +217,8 @@ def _driven(
         rows += f" AND {part}"
         values += more
     sql = (
-        f"SELECT y.id + 0 AS id FROM (SELECT o.{where.owner} + 0 AS id {rows} GROUP BY 1) d CROSS JOIN {TABLE[query.level]} "
-        f"y WHERE y.{TABLE[where.level]}_id = d.id"
+        f"SELECT y.id + 0 AS id FROM (SELECT o.{where.owner} + 0 AS id {rows} GROUP BY 1) d "
+        f"CROSS JOIN {TABLE[query.level]} y WHERE y.{TABLE[where.level]}_id = d.id"
     )
     if query.before is not None:
         sql += " AND y.id + 0 < ?"

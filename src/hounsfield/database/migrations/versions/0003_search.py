@@ -1,16 +1,14 @@
 """More that can be searched: columns and indexes, filled from the metadata of what is stored."""
 
 import json
+import re
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-
-from hounsfield.dicom import uid
-from hounsfield.dicom.dates import parse_time
-from hounsfield.dicom.person_name import group_keys, text_key
 
 revision = "0003"
 down_revision = "0002"
@@ -88,7 +86,7 @@ def _fill_names(connection: sa.Connection) -> None:
             {"study": study, "number": first + group, "key": key, "partition": partition}
             for study, partition, *names in page
             for first, name in zip((2, 5), names, strict=True)
-            for group, key in enumerate(group_keys(name or ""))
+            for group, key in enumerate(_groups(name or ""))
             if key
         ]
         _execute(
@@ -115,7 +113,7 @@ def _fill_from_metadata(connection: sa.Connection) -> None:
             instances.append(
                 {
                     "id": instance_id,
-                    "class": None if class_uid is None else uid.normalise(class_uid),
+                    "class": None if class_uid is None else class_uid.rstrip(" "),
                     "number": _integer(dataset, "00200013"),
                 }
             )
@@ -159,7 +157,7 @@ def _execute(connection: sa.Connection, sql: str, rows: list[dict[str, Any]]) ->
         connection.execute(sa.text(sql), rows)
 
 
-# --- values, as the store of this release indexes them ---
+# --- values, as the store of this release indexes them; what later ones change is not changed here ---
 
 
 def _unpacked(fragment: bytes) -> bytes:
@@ -172,7 +170,7 @@ def _study(dataset: dict[str, Any]) -> dict[str, Any]:
     time, study_id, sex = _time(dataset, "00080030"), _short(dataset, "00200010"), _short(dataset, "00100040")
     return {
         "study_time": time,
-        "study_time_key": None if time is None else parse_time(time),
+        "study_time_key": None if time is None else _microseconds(time),
         "study_id_text": study_id,
         "study_id_text_key": _key(study_id),
         "patient_sex": sex,
@@ -187,7 +185,7 @@ def _series(dataset: dict[str, Any]) -> dict[str, Any]:
     pairs = [pair for pair in pairs if any(pair)]
     return {
         "performed_procedure_step_start_time": time,
-        "performed_procedure_step_start_time_key": None if time is None else parse_time(time),
+        "performed_procedure_step_start_time_key": None if time is None else _microseconds(time),
         "series_number": _integer(dataset, "00200011"),
         "series_description": description,
         "series_description_key": _key(description),
@@ -196,7 +194,29 @@ def _series(dataset: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key(value: str | None) -> str | None:
-    return None if value is None else text_key(value)
+    if value is None:
+        return None
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", value.rstrip(" ")).casefold())
+
+
+def _groups(name: str) -> list[str]:
+    letters = (char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
+    folded = unicodedata.normalize("NFC", "".join(letters).casefold())
+    groups = [[component.strip(" ") for component in group.split("^")] for group in folded.split("=")[:3]]
+    return ["^".join(components).rstrip("^") for components in groups]
+
+
+_CLOCK = re.compile(r"([0-9]{2})(?:([0-9]{2})(?:([0-9]{2})(?:\.([0-9]{1,6}))?)?)?")
+
+
+def _microseconds(time: str) -> int | None:
+    match = _CLOCK.fullmatch(time.rstrip(" "))
+    if match is None:
+        return None
+    hour, minute, second = (int(part or 0) for part in match.groups()[:3])
+    if hour > 23 or minute > 59 or second > 60:
+        return None
+    return ((hour * 60 + minute) * 60 + second) * 1_000_000 + int((match[4] or "").ljust(6, "0"))
 
 
 def _first(dataset: dict[str, Any], tag: str) -> Any:
@@ -216,7 +236,7 @@ def _short(dataset: dict[str, Any], tag: str) -> str | None:
 
 def _time(dataset: dict[str, Any], tag: str) -> str | None:
     value = _text(dataset, tag)
-    return None if value is None or parse_time(value) is None else value.strip()
+    return None if value is None or _microseconds(value) is None else value.strip()
 
 
 def _integer(dataset: dict[str, Any], tag: str) -> int | None:
