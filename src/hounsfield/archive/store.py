@@ -16,7 +16,7 @@ from enum import IntEnum
 
 from hounsfield import faults
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.index_values import series_values, study_values
+from hounsfield.archive.index_values import instance_number, series_values, sop_class_uid, study_values
 from hounsfield.archive.recompression import HTJ2K_LOSSLESS, can_be_recompressed, recompressed
 from hounsfield.database.engine import Transaction
 from hounsfield.dicom import uid
@@ -253,6 +253,8 @@ def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[O
         series=series_values(verdict.dataset),
         metadata=pack(metadata_json(verdict.dataset)),
         frames=None if instance.frames is None else instance.frames.to_bytes(),
+        sop_class_uid=sop_class_uid(verdict.dataset),
+        instance_number=instance_number(verdict.dataset),
     )
     return outcome, _Prepared(outcome, upload, new, can_be_recompressed(archive, instance, upload.size))
 

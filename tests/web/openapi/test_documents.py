@@ -208,7 +208,9 @@ def test_searches_list_what_can_be_searched() -> None:
     content = documents("v2")
     keywords = {attribute.keyword for attribute in SEARCHABLE}
     everything = parameters(content, "/v2/instances")
-    assert everything.keys() == keywords | {"limit", "offset", "fuzzymatching", "includefield"}
+    paging = {"limit", "offset", "cursor", "count"}
+    matching = {"fuzzymatching", "emptyvaluematching", "multiplevaluematching"}
+    assert everything.keys() == keywords | paging | matching | {"includefield"}
     assert "SeriesInstanceUID" not in parameters(content, "/v2/studies")
     below = parameters(content, "/v2/studies/{studyInstanceUid}/series/{seriesInstanceUid}/instances")
     assert not below.keys() & {"StudyInstanceUID", "SeriesInstanceUID"}

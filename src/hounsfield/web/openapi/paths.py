@@ -143,12 +143,30 @@ def _store(major: int) -> _Operations:
         yield path, "post", operation("Store", operation_id, summary, responses, **common)
 
 
+_SEARCH_PARAMETERS = (
+    "limit",
+    "offset",
+    "cursor",
+    "count",
+    "fuzzyMatching",
+    "emptyValueMatching",
+    "multipleValueMatching",
+    "includeField",
+)
+
+
+def _numbers(path: str) -> str:
+    """The tags of a path as the standard writes them."""
+    return ", ".join(f"({tag[:4]},{tag[4:]})" for tag in path.split("."))
+
+
 def _search(major: int) -> _Operations:
     defaults = "a wide default set of attributes" if major == 1 else "a short default set of attributes"
     description = (
         f"Newest first. A result has {defaults}, those filtered by, the UIDs of the path, and those named by "
-        "includefield. Attributes may also be named by eight hexadecimal digits. All filters must match; dates may be "
-        "ranges (`20240101-20240131`, `20240101-`, `-20240131`)."
+        "includefield. Attributes may also be named by eight hexadecimal digits. All filters must match; dates and "
+        "times may be ranges (`20240101-20240131`, `20240101-`, `-20240131`), `*` and `?` are wild cards in texts and "
+        "names, UIDs and ModalitiesInStudy may be comma lists."
     )
     for path, level, operation_id, summary in (
         (_STUDIES, Level.STUDY, "QueryStudies", "Search for studies"),
@@ -159,9 +177,9 @@ def _search(major: int) -> _Operations:
         (SERIES + "/instances", Level.INSTANCE, "QueryInstancesInSeries", "Search for instances of a series"),
     ):
         taken = {"StudyInstanceUID": "studyInstanceUid" in path, "SeriesInstanceUID": "seriesInstanceUid" in path}
-        parameters = [parameter(name) for name in ("limit", "offset", "fuzzyMatching", "includeField")]
+        parameters = [parameter(name) for name in _SEARCH_PARAMETERS]
         parameters += [
-            query(attribute.keyword, f"Filter on ({attribute.tag[:4]},{attribute.tag[4:]}).", type="string")
+            query(attribute.keyword, f"Filter on {_numbers(attribute.tag)}.", type="string")
             for attribute in SEARCHABLE
             if attribute.level.value <= level.value and not taken.get(attribute.keyword)
         ]
