@@ -33,6 +33,7 @@ POINTS = (
     "operation: given up",
     "operation: cancel asked",
     "operation: stopped",
+    "tag deletion: batch removed",
     "cleanup: file removed",
     "cleanup: done",
 )

@@ -1,6 +1,6 @@
 """Search: from a typed query to the datasets of the answer (query.md §§5, 6)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,9 @@ from hounsfield.index.attributes import BY_TAG, INSTANCE_AVAILABILITY, RETRIEVE_
 from hounsfield.index.conditions import Condition, equal
 from hounsfield.index.fragments import unpack
 from hounsfield.index.instances import Level
+from hounsfield.index.query_tags import QueryTag
+from hounsfield.index.tag_attributes import values_of
+from hounsfield.index.tag_keys import indexed, shown
 
 Element = Mapping[str, Any] | msgspec.Raw
 Dataset = dict[str, Element]
@@ -71,8 +74,8 @@ class _Wanted:
     """Whether InstanceAvailability is wanted even if it was not stored."""
 
 
-async def find(archive: Archive, request: SearchRequest) -> Page:
-    """DICOM JSON datasets of the matches, tags ascending."""
+async def find(archive: Archive, request: SearchRequest, tags: Sequence[QueryTag] = ()) -> Page:
+    """DICOM JSON datasets of the matches, tags ascending. ``tags``: extended query tags that are filtered by."""
     wanted = _wanted(request)
     found = await search.search(
         archive.database,
@@ -90,7 +93,36 @@ async def find(archive: Archive, request: SearchRequest) -> Page:
     )
     more = len(found) > request.limit
     page = found[: request.limit]
-    return Page([_dataset(match, request.level, wanted) for match in page], page[-1].id if more else None)
+    datasets = [_dataset(match, request.level, wanted) for match in page]
+    for tag in tags:
+        await _show_matched(archive, tag, page, datasets)
+    return Page(datasets, page[-1].id if more else None)
+
+
+async def _show_matched(archive: Archive, tag: QueryTag, page: Sequence[search.Found], datasets: list[Dataset]) -> None:
+    """Have datasets hold the values they were found by: the newest instance may have another, or none."""
+
+    def owner(match: search.Found) -> int:
+        ids = {Level.STUDY: match.study_id, Level.SERIES: match.series_id}
+        return ids.get(tag.level) or match.id
+
+    values = await values_of(archive.database, tag, sorted({owner(match) for match in page}))
+    for number, match in enumerate(page):
+        text = values.get(owner(match))
+        if text is None:
+            continue
+        stored = datasets[number].get(tag.path)
+        if stored is None or _first(tag.vr, stored) != text:
+            element = _values(tag.vr, [shown(tag.vr, text)])
+            datasets[number] = dict(sorted({**datasets[number], tag.path: element}.items()))
+
+
+def _first(vr: str, element: Element) -> str | None:
+    """What an index would hold of an element."""
+    stored = msgspec.json.decode(element) if isinstance(element, msgspec.Raw) else element
+    values = stored.get("Value")
+    value = indexed(vr, values[0]) if values and stored["vr"] == vr else None
+    return None if value is None else value.text
 
 
 async def total(archive: Archive, request: SearchRequest, seconds: float) -> int:

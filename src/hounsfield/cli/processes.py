@@ -15,6 +15,7 @@ from hounsfield.cli.store_settings import delete_delay, object_store
 from hounsfield.database.connect import open_database
 from hounsfield.operations.cleanup import CleanupOptions
 from hounsfield.operations.job import Job
+from hounsfield.operations.reindex import reindex_job
 from hounsfield.operations.runner import OperationRunner
 from hounsfield.operations.worker import BackgroundWorker
 from hounsfield.settings import Settings
@@ -111,7 +112,7 @@ def cleanup_options(settings: Settings) -> CleanupOptions:
 
 def operation_jobs(archive: Archive, settings: Settings) -> list[Job]:
     """The kinds of long-running operations this program can do."""
-    return []
+    return [reindex_job(archive.database)]
 
 
 async def run_worker(archive: Archive, settings: Settings, stop: asyncio.Event) -> None:

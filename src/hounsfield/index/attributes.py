@@ -17,6 +17,8 @@ class Matching(Enum):
     TIME = "time"
     NAME = "name"
     INTEGER = "integer"
+    TAG_KEY = "tag key"
+    """By the keys of index.tag_keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,22 +6,16 @@ Study and series rows hold the searchable attributes, the latest instance's non-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
 from operator import attrgetter
 from typing import Any
 
 from hounsfield.database.engine import Database, Transaction, Value
 from hounsfield.dicom.dates import parse_time
 from hounsfield.dicom.person_name import group_keys, match_key, suffixes, text_key
-from hounsfield.index import feed
-
-
-class Level(Enum):
-    """The level a request names, by how many UIDs its path holds."""
-
-    STUDY = 1
-    SERIES = 2
-    INSTANCE = 3
+from hounsfield.index import feed, tag_values
+from hounsfield.index.levels import Level as Level
+from hounsfield.index.query_tags import TagsChanged
+from hounsfield.index.tag_values import GivenValue, TagValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +96,8 @@ class NewInstance:
     received: "Received | None" = None
     sop_class_uid: str | None = None
     instance_number: int | None = None
+    tags: tuple[TagValue, ...] = ()
+    """Values of extended query tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +252,11 @@ def _over(base: tuple[Given, ...], values: tuple[Given, ...]) -> tuple[Given, ..
     return tuple(old if new is None else new for new, old in zip(values, base, strict=True))
 
 
-async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> list[int | None]:
+async def add(tx: Transaction, instances: Sequence[NewInstance], now: int, tag_generation: int = 0) -> list[int | None]:
     """Make ``instances`` visible, in order, and write their feed entries.
 
     Returns for each its version, or None where the partition already holds that study, series and SOP Instance UID.
+    ``tag_generation`` is that of the tags their values were taken for. Raises TagsChanged if there are others now.
     """
     studies: dict[tuple[int, str], _Held] = {}
     series: dict[tuple[int, str, str | None], _Held] = {}
@@ -275,6 +272,7 @@ async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> li
             series[new.path.series_key] = await _hold_series(tx, new, studies[new.path.study_key].id, now)
     versions: list[int | None] = []
     entries: list[feed.NewEntry] = []
+    given: list[GivenValue] = []
     for new in instances:
         path = new.path
         study, one_series = studies[path.study_key], series[path.series_key]
@@ -285,11 +283,17 @@ async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> li
             one_series.give(_series_values(new.series))
             assert path.series_uid is not None and path.sop_uid is not None
             entries.append(feed.NewEntry(path.partition_key, path.study_uid, path.series_uid, path.sop_uid, version))
+            if new.tags:
+                given += tag_values.given(new.tags, study.id, one_series.id, version, path.partition_key)
     for (partition_key, _), study in studies.items():
         await _update_study(tx, partition_key, study)
     for (partition_key, _, _), one_series in series.items():
         await _update_series(tx, partition_key, one_series)
-    await feed.append(tx, feed.Action.CREATE, entries, now)
+    if given:
+        await tag_values.write(tx, given)
+    generation = await feed.append(tx, feed.Action.CREATE, entries, now)
+    if generation is not None and generation != tag_generation:
+        raise TagsChanged
     return versions
 
 
@@ -487,9 +491,10 @@ async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: i
         [(key, row[0], now, cleanup_after) for row in rows for key in (row[3], row[5]) if key is not None],
     )
     versions = [(row[0],) for row in rows]
+    touched = sorted({row[4] for row in rows})
     await tx.execute_many("DELETE FROM instance_content WHERE instance_id = ?", versions)
     await tx.execute_many("DELETE FROM instance WHERE id = ?", versions)
-    series_ids = [(series_id,) for series_id in sorted({row[4] for row in rows})]
+    series_ids = [(series_id,) for series_id in touched]
     await tx.execute_many(
         "DELETE FROM request_attribute WHERE series_id = ? "
         "AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.series_id = request_attribute.series_id)",
@@ -499,9 +504,12 @@ async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: i
         "DELETE FROM series WHERE id = ? AND NOT EXISTS (SELECT 1 FROM instance WHERE series_id = series.id)",
         series_ids,
     )
-    if await tx.fetch_one("SELECT 1 FROM series WHERE study_id = ? LIMIT 1", study[0]) is None:
+    left = {row[0] for row in await tx.fetch("SELECT id FROM series WHERE study_id = ?", study[0])}
+    if not left:
         await tx.execute("DELETE FROM person_name WHERE study_id = ?", study[0])
         await tx.execute("DELETE FROM study WHERE id = ?", study[0])
+    gone = [series_id for series_id in touched if series_id not in left]
+    await tag_values.remove(tx, [row[0] for row in rows], gone, None if left else study[0])
     await feed.append(
         tx,
         feed.Action.DELETE,

@@ -27,6 +27,12 @@ async def find(database: Database, operation_id: str) -> Operation | None:
     return await database.read(unit)
 
 
+async def active(reader: Database | Transaction, kind: str) -> str | None:
+    """The operation of this kind that is alone (engine.start) and has not ended, or None."""
+    row = await reader.fetch_one("SELECT id FROM operation WHERE exclusion = ?", kind)
+    return None if row is None else str(row[0])
+
+
 async def page(database: Database, limit: int, offset: int) -> list[Operation]:
     """Operations, newest first."""
 

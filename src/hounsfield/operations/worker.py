@@ -10,6 +10,7 @@ from datetime import timedelta
 from hounsfield.database import leases
 from hounsfield.database.engine import Database
 from hounsfield.errors import StoreUnavailable
+from hounsfield.index import tag_deletion
 from hounsfield.operations import engine, records
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
 from hounsfield.operations.orphans import MINIMUM_AGE, sweep_orphans
@@ -91,6 +92,8 @@ class BackgroundWorker:
             return False
 
     async def _round(self) -> None:
+        for tag_id in await tag_deletion.begun(self._database):
+            await tag_deletion.finish(self._database, tag_id)
         removed = await clean_up(self._database, self._files, self._options)
         if removed:
             logger.info("Removed the files of %d deleted instances.", removed)

@@ -16,6 +16,7 @@ from hounsfield.web import content_coding, search_cursor
 from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.negotiation import DICOM_JSON, require_dicom_json
 from hounsfield.web.search_parameters import Parameters, parse
+from hounsfield.web.tag_filters import ERRONEOUS, tag_filters
 from hounsfield.web.versions import service_root
 
 COUNTS = 2
@@ -45,10 +46,13 @@ def search_routes(archive: Archive) -> list[ApiRoute]:
 
 
 async def _search(archive: Archive, request: Request, level: Level, counting: asyncio.Semaphore) -> Response:
-    parameters = parse(request, level)
+    filters = await tag_filters(archive.database, request, level)
+    parameters = parse(request, level, filters.attributes)
     require_dicom_json(request.headers.getlist("accept"))
-    page = await find(archive, parameters.search)
+    page = await find(archive, parameters.search, filters.tags)
     headers: dict[str, str] = {}
+    if filters.erroneous:
+        headers[ERRONEOUS] = ",".join(filters.erroneous)
     if parameters.with_count:
         async with counting:
             headers["X-Total-Count"] = str(await _total(archive, parameters))

@@ -9,6 +9,7 @@ from datetime import date
 from hounsfield.dicom import dates, person_name, uid, wildcards
 from hounsfield.dicom.person_name import first_after_prefix, fold_name, fold_text
 from hounsfield.errors import BadRequest
+from hounsfield.index import tag_keys
 from hounsfield.index.attributes import Attribute, Matching, Values
 from hounsfield.index.conditions import Between, Condition, Empty, Like, Moments, OneOf, Words, equal
 
@@ -155,7 +156,7 @@ def _name(attribute: Attribute, value: str, how: How) -> Iterable[Condition]:
     if attribute.groups is None:
         yield _like(attribute.values, attribute.key, value, fold_name)
         return
-    ((column, numbers),) = attribute.groups.fixed
+    *others, (column, numbers) = attribute.groups.fixed
     if len(groups) > len(numbers):
         raise BadRequest("A name has at most three groups, parted by '='.")
     if not any(groups):
@@ -165,7 +166,7 @@ def _name(attribute: Attribute, value: str, how: How) -> Iterable[Condition]:
             continue
         # One group alone may be any of them; where its place is given, it is that.
         asked = numbers if len(groups) == 1 else (number,)
-        rows = replace(attribute.groups, fixed=((column, asked),))
+        rows = replace(attribute.groups, fixed=(*others, (column, asked)))
         if _wild(group):
             yield _like(rows, "suffix", group.strip(), fold_name)
         else:
@@ -204,6 +205,10 @@ def _integer(attribute: Attribute, value: str, how: How) -> Iterable[Condition]:
     yield equal(attribute, int(value))
 
 
+def _tag_key(attribute: Attribute, value: str, how: How) -> Iterable[Condition]:
+    yield _range(attribute, *tag_keys.asked(attribute.vr, value))
+
+
 def _moments(day: Filter, time: Filter) -> Condition | None:
     """A range of dates and one of times of the same form are one range of moments; None for anything else."""
     if "-" not in day.value or "-" not in time.value:
@@ -231,4 +236,5 @@ _MATCHERS: dict[Matching, Callable[[Attribute, str, How], Iterable[Condition]]] 
     Matching.TIME: _time,
     Matching.NAME: _name,
     Matching.INTEGER: _integer,
+    Matching.TAG_KEY: _tag_key,
 }

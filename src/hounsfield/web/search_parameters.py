@@ -14,6 +14,7 @@ from hounsfield.index.attributes import SEARCHABLE, Attribute
 from hounsfield.index.instances import Level
 from hounsfield.web import search_cursor
 from hounsfield.web.api_route import partition_of
+from hounsfield.web.attribute_ids import tag_number
 from hounsfield.web.search_matching import Filter, How, conditions
 from hounsfield.web.uids import uid_parameter
 from hounsfield.web.versions import api_version, service_root
@@ -33,7 +34,6 @@ _ONCE = (
     "emptyvaluematching",
     "multiplevaluematching",
 )
-_HEX = re.compile(r"[0-9A-Fa-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ def path_of(identifier: str, parameter: str) -> str:
 
 def _number(identifier: str, parameter: str) -> int:
     """The tag of a keyword or of eight hexadecimal digits; any private tag passes."""
-    number = int(identifier, 16) if _HEX.fullmatch(identifier) else dictionary.tag_of(identifier)
-    if number is None or not (dictionary.attribute(number) or dictionary.is_private(number)):
+    number = tag_number(identifier)
+    if number is None:
         raise _invalid(parameter, "It names no known attribute; use a keyword or eight hexadecimal digits.")
     return number
 

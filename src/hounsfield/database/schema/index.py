@@ -190,6 +190,8 @@ feed_head = sa.Table(
     sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("timestamp", sa.BigInteger, nullable=False),
+    # Raised whenever an extended query tag is added or removed: a store that sees another than it knows begins anew.
+    sa.Column("tag_generation", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 deleted_file = sa.Table(

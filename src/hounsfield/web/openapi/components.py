@@ -55,6 +55,14 @@ PARAMETERS: Json = {
         "description": "A GUID: 32 hexadecimal digits, or dashed, or in braces; in any case.",
         "schema": {"type": "string"},
     },
+    "tagPath": {
+        "name": "tagPath",
+        "in": "path",
+        "required": True,
+        "description": "The attribute: its keyword, or eight hexadecimal digits.",
+        "schema": {"type": "string"},
+        "example": "PatientAge",
+    },
     "accept": query(
         "accept", "Media types that are accepted, in place of the Accept header (PS3.18 §8.3.3.1).", type="string"
     )
@@ -154,6 +162,10 @@ HEADERS: Json = {
     },
     "Location": {
         "description": "Where to look how far the operation is.",
+        "schema": {"type": "string", "format": "uri"},
+    },
+    "RunningOperation": {
+        "description": "The operation that is under way, where that is the reason.",
         "schema": {"type": "string", "format": "uri"},
     },
     "AcceptEncoding": {

@@ -28,6 +28,7 @@ from hounsfield.web.openapi.components import (
     query,
     response,
 )
+from hounsfield.web.openapi.extended_query_tags import tag_operations
 from hounsfield.web.openapi.operations import operation_operations
 from hounsfield.web.openapi.rendered import rendered_operations, wado_uri_operation
 from hounsfield.web.openapi.retrieval import retrieve_operations
@@ -42,6 +43,7 @@ TAGS = {
     "Retrieve": "WADO-RS: files, frames, metadata, bulk data and pictures; WADO-URI.",
     "Delete": "Studies, series and instances out of the archive.",
     "ChangeFeed": "The ordered log of everything stored and deleted.",
+    "ExtendedQueryTag": "Attributes that are made searchable.",
     "Operations": "Long-running work in the background.",
     "Cast": "DICOM Cast: the copy of the metadata in a FHIR server.",
     "Capabilities": "What the service can do (PS3.18 §8.9).",
@@ -55,7 +57,7 @@ def partitioned_paths(major: int) -> Json:
     """What versioned_paths becomes where data partitions are on (server.md §4)."""
     paths: Json = {}
     for path, item in versioned_paths(major).items():
-        if path == "/" or path.startswith(("/changefeed", "/operations")):
+        if path == "/" or path.startswith(("/changefeed", "/extendedquerytags", "/operations")):
             paths[path] = item
         else:
             parameters = [parameter("partitionName"), *item.get("parameters", ())]
@@ -79,6 +81,7 @@ def versioned_paths(major: int) -> Json:
         wado_uri_operation(),
         _delete(),
         _change_feed(major),
+        tag_operations(major),
         operation_operations(major),
         _capabilities(),
     )
