@@ -271,8 +271,8 @@ def test_every_operation_and_every_status_it_declares(served: Server, name: str)
             for status in operation.described["responses"]:
                 if status in ELSEWHERE or (operation.path.endswith("/latest") and status == "204"):
                     continue
-                name = operation.name, status
-                known = openapi_operations.PROVOKED.get(name) or openapi_tags.PROVOKED.get(name)
+                asked = operation.name, status
+                known = openapi_operations.PROVOKED.get(asked) or openapi_tags.PROVOKED.get(asked)
                 provoke: Callable[[Any], httpx.Response] = known or PROVOKED[status]
                 check(operation, status, provoke(operation))
                 walked.add((operation.name, status))
