@@ -38,8 +38,10 @@ async def study_row(database: Database, where: InstancePath) -> tuple[Any, ...]:
 
 
 async def names(database: Database, where: InstancePath) -> set[tuple[int, str]]:
+    """Word sequences of the names."""
     rows = await database.fetch(
-        "SELECT n.attribute, n.suffix FROM person_name n JOIN study s ON s.id = n.study_id WHERE s.study_uid = ?",
+        "SELECT n.attribute, n.suffix FROM person_name n JOIN study s ON s.id = n.study_id "
+        "WHERE s.study_uid = ? AND n.attribute < 2",
         where.study_uid,
     )
     return {(int(attribute), str(suffix)) for attribute, suffix in rows}
@@ -389,3 +391,23 @@ async def test_items_of_requests_are_rows_of_the_series(database: Database) -> N
     await delete(database, up(first, Level.SERIES))
     assert await database.fetch("SELECT 1 FROM request_attribute r LEFT JOIN series e ON e.id = r.series_id "
                                 "WHERE e.id IS NULL") == []  # fmt: skip
+
+
+async def test_groups_of_names_follow_the_name(database: Database) -> None:
+    first = path()
+
+    async def groups() -> set[tuple[int, str]]:
+        rows = await database.fetch(
+            "SELECT n.attribute, n.suffix FROM person_name n JOIN study s ON s.id = n.study_id "
+            "WHERE s.study_uid = ? AND n.attribute > 1",
+            first.study_uid,
+        )
+        return {(int(attribute), str(suffix)) for attribute, suffix in rows}
+
+    names = StudyValues(patient_name="Yamada^Tarou=山田^太郎", referring_physician_name="Doe^J")
+    await add(database, instance(first, names))
+    assert await groups() == {(2, "yamada^tarou"), (3, "山田^太郎"), (5, "doe^j")}
+    await add(database, instance(path(first.study_uid), StudyValues(patient_name="=山田")))
+    assert await groups() == {(3, "山田"), (5, "doe^j")}
+    await delete(database, up(first, Level.STUDY))
+    assert await groups() == set()
