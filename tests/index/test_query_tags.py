@@ -8,7 +8,7 @@ import pytest
 from hounsfield.database.engine import Database, Transaction
 from hounsfield.index import instances, query_tags, tag_deletion, tag_errors, tag_values
 from hounsfield.index.instances import Level
-from hounsfield.index.query_tags import KnownTags, NewTag, QueryTag, TagsChanged, TagStatus
+from hounsfield.index.query_tags import KnownTags, NewTag, QueryTag, TagsChanged, TagSet, TagStatus
 from hounsfield.index.tag_values import TagError
 from tests.index import make, tagging
 from tests.index.tagging import element
@@ -122,9 +122,10 @@ async def test_a_newer_name_takes_the_words_of_the_older_away(database: Database
 
 async def test_a_store_that_knew_other_tags_begins_anew(database: Database, other: Database) -> None:
     known = KnownTags()
-    tags = await known.current(database)
+    assert known.current == TagSet(0)
+    tags = await known.read(database)
     found = await one_tag(other)
-    assert await known.current(database) is tags
+    assert known.current is tags
     new = make.instance()
 
     async def unit(tx: Transaction) -> list[int | None]:
@@ -134,13 +135,13 @@ async def test_a_store_that_knew_other_tags_begins_anew(database: Database, othe
         await database.write(unit)
     assert await instances.find(database, new.path) == []
     assert found in (await known.read(database)).tags
-    assert (await known.current(database)).generation == tags.generation + 1
+    assert known.current.generation == tags.generation + 1
 
     await tag_deletion.begin(other, found.path)
     with pytest.raises(TagsChanged):
-        await tagging_store_with(database, await known.current(database), new)
+        await tagging_store_with(database, known.current, new)
     assert found.path not in {each.path for each in (await known.read(database)).tags}
-    await tagging_store_with(database, await known.current(database), new)
+    await tagging_store_with(database, known.current, new)
 
 
 async def tagging_store_with(database: Database, tags: query_tags.TagSet, new: instances.NewInstance) -> None:

@@ -170,7 +170,7 @@ async def test_stores_deletes_and_workers_at_once(database: Database, other: Dat
 
 async def stored(database: Database, cache: KnownTags, path: InstancePath, content: Any) -> None:
     """As archive.store does: with the tags known, and again with those of now where there are others."""
-    tags = await cache.current(database)
+    tags = cache.current
     while True:
         new, generation = tagging.holding(path, content, tags), tags.generation
 

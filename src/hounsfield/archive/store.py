@@ -221,7 +221,7 @@ async def _admit(
 
 
 async def _prepared(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
-    tags = await archive.tags.current(archive.database)
+    tags = archive.tags.current
     while True:
         if upload.size <= INLINE_BYTES:
             outcome, prepared = _prepare(archive, upload, request, tags)

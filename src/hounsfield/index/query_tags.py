@@ -65,11 +65,13 @@ class KnownTags:
     """The tags as this process knows them; out of date without harm, as every store compares generations."""
 
     def __init__(self) -> None:
-        self._known: TagSet | None = None
+        # A database that never had tags is right about them from the first store on.
+        self._known = TagSet(0)
 
-    async def current(self, database: Database) -> TagSet:
-        """The tags as last read."""
-        return self._known or await self.read(database)
+    @property
+    def current(self) -> TagSet:
+        """The tags as last read; none before."""
+        return self._known
 
     async def read(self, database: Database) -> TagSet:
         """The tags as they are now."""
