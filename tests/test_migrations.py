@@ -1,6 +1,7 @@
 """The migration chain: it makes exactly the declared schema, all or nothing, whoever else tries (both engines)."""
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from hounsfield.database.connect import is_sqlite, sqlite_path
 from hounsfield.database.migrations import environment
 from hounsfield.database.schema import metadata
 from hounsfield.errors import HounsfieldError, SettingsError
+from hounsfield.index.fragments import pack
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
@@ -213,3 +215,101 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, content: bytes | 
         path.write_bytes(content)
     with pytest.raises(HounsfieldError):
         migrate.ensure(f"sqlite:///{path}")
+
+
+# --- 0003: what is searched more, filled from stored metadata ---
+
+
+class _Stored:
+    """Rows as release 0002 left them: one study of two series, three instances, the newest saying least."""
+
+    STUDY = (
+        "INSERT INTO study (id, partition_key, study_uid, created, patient_name, patient_name_key) "
+        "VALUES (1, 1, '1.2', 0, 'Yamada^Tarou=山田^太郎', 'yamada^tarou=山田^太郎')"
+    )
+    SERIES = "INSERT INTO series (id, partition_key, study_id, series_uid, created) VALUES (:id, 1, 1, :uid, 0)"
+    INSTANCE = (
+        "INSERT INTO instance (id, partition_key, study_id, series_id, sop_uid, transfer_syntax, file_key, file_size, "
+        "created) VALUES (:id, 1, 1, :series, :uid, '', '', 1, 0)"
+    )
+    CONTENT = "INSERT INTO instance_content (instance_id, metadata) VALUES (:id, :metadata)"
+
+    INSTANCES: tuple[tuple[int, int, dict[str, Any]], ...] = (
+        (
+            1,
+            10,
+            {
+                "00080016": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.2"]},
+                "00080030": {"vr": "TM", "Value": ["1015"]},
+                "00100040": {"vr": "CS", "Value": ["F "]},
+                "00200010": {"vr": "SH", "Value": ["Old"]},
+                "00200011": {"vr": "IS", "Value": [7]},
+                "00200013": {"vr": "IS", "Value": [12]},
+                "00400275": {
+                    "vr": "SQ",
+                    "Value": [
+                        {"00400009": {"vr": "SH", "Value": ["Step"]}},
+                        {},
+                        {"00401001": {"vr": "SH", "Value": ["Proc"]}},
+                    ],
+                },
+            },
+        ),
+        (
+            2,
+            10,
+            {
+                "00200010": {"vr": "SH", "Value": ["ÉTUDE"]},
+                "0008103E": {"vr": "LO", "Value": ["x" * 65]},
+                "00400245": {"vr": "TM", "Value": ["25"]},
+            },
+        ),
+        (3, 11, {"00200010": {"vr": "SH"}, "0008103E": {"vr": "LO", "Value": ["Axial"]}}),
+    )
+
+    @classmethod
+    def write(cls, connection: sa.Connection) -> None:
+        connection.execute(sa.text(cls.STUDY))
+        for series in (10, 11):
+            connection.execute(sa.text(cls.SERIES), {"id": series, "uid": f"1.2.{series}"})
+        for number, series, content in cls.INSTANCES:
+            packed = pack(json.dumps(content).encode())
+            # As version 0.1 packed them: without checksum and length.
+            metadata = packed[:-8] if number == 1 else packed
+            connection.execute(sa.text(cls.INSTANCE), {"id": number, "series": series, "uid": f"1.2.3.{number}"})
+            connection.execute(sa.text(cls.CONTENT), {"id": number, "metadata": metadata})
+
+
+def test_what_is_searched_more_is_filled_from_metadata(
+    new_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_url()
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "TARGET", "0002")
+        migrate.upgrade(url)
+    run(url, _Stored.write)
+    migrate.upgrade(url)
+
+    def rows(sql: str) -> list[tuple[Any, ...]]:
+        return run(url, lambda connection: [tuple(row) for row in connection.execute(sa.text(sql))])  # type: ignore[no-any-return]
+
+    assert rows(
+        "SELECT study_time, study_time_key, study_id_text, study_id_text_key, patient_sex, patient_sex_key FROM study"
+    ) == [("1015", 36_900_000_000, "ÉTUDE", "étude", "F ", "f")]
+    assert rows(
+        "SELECT series_number, series_description, series_description_key, request_attributes, "
+        "performed_procedure_step_start_time_key FROM series ORDER BY id"
+    ) == [(7, None, None, '[["Step",null],[null,"Proc"]]', None), (None, "Axial", "axial", None, None)]
+    assert rows("SELECT sop_class_uid, instance_number FROM instance ORDER BY id") == [
+        ("1.2.840.10008.5.1.4.1.1.2", 12),
+        (None, None),
+        (None, None),
+    ]
+    assert rows(
+        "SELECT series_id, item, partition_key, scheduled_procedure_step_id_key, requested_procedure_id_key "
+        "FROM request_attribute ORDER BY item"
+    ) == [(10, 0, 1, "step", None), (10, 1, 1, None, "proc")]
+    assert rows("SELECT study_id, attribute, suffix, partition_key FROM person_name ORDER BY attribute") == [
+        (1, 2, "yamada^tarou", 1),
+        (1, 3, "山田^太郎", 1),
+    ]

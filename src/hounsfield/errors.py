@@ -30,6 +30,10 @@ class BadRequest(HounsfieldError):
     status = 400
 
 
+class TookTooLong(BadRequest):
+    """A read was given up because it took longer than it may."""
+
+
 class NotFound(HounsfieldError):
     """Something named in the request does not exist."""
 

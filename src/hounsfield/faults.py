@@ -1,4 +1,4 @@
-"""Points on the way of a store, a delete and a cleanup at which a test has a process die, to see what that leaves.
+"""Points at which a test has a process die, to see what that leaves: of store, delete, cleanup and operations.
 
 ``HOUNSFIELD_FAULT=<name>`` in the environment ends every process that reaches the point of this name, by SIGKILL, as
 a crash would. For tests only.
@@ -21,6 +21,19 @@ POINTS = (
     "transaction: committed",
     "file: name synced",
     "store: done",
+    "operation: started",
+    "operation: claimed",
+    "operation: step prepared",
+    "operation: step guarded",
+    "operation: step applied",
+    "operation: ended",
+    "operation: step committed",
+    "operation: given back",
+    "operation: failure recorded",
+    "operation: given up",
+    "operation: cancel asked",
+    "operation: stopped",
+    "tag deletion: batch removed",
     "cleanup: file removed",
     "cleanup: done",
 )

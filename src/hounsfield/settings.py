@@ -71,6 +71,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("DicomServer:Features:EnableDataPartitions", bool, False, "Data partitions: /{version}/partitions/{name}/… instead of /{version}/…."),
     Setting("DicomServer:Features:EnableFullDicomItemValidation", bool, False, "Validate every attribute strictly at store."),
     Setting("DicomServer:Features:EnableOhifViewer", bool, False, "The OHIF viewer at /viewer; its files come with `hounsfield viewer install`."),
+    Setting("DicomServer:Features:DisableOperations", bool, False, "Refuse what would start a long-running operation."),
+    Setting("DicomServer:Services:ExtendedQueryTag:MaxAllowedCount", int, 128, "Extended query tags there may be.", 1),
     Setting("Viewer:Directory", str, "", "Folder of its files; in the Python environment of the program if empty."),
     Setting("Viewer:ClientId", str, "", "Name of the viewer at the OpenID Connect provider, where it signs people in."),
     Setting("Viewer:Scope", str, "openid", "What it asks the provider for, separated by spaces."),
@@ -119,19 +121,12 @@ TABLE: tuple[Setting, ...] = (
     Setting("Patient:IsIssuerIdUsed", bool, False, "Take the system from IssuerOfPatientID."),
 )  # fmt: skip
 
-_NO_EXPORT, _NO_TAGS, _NO_UPDATE = (
-    "there is no export yet",
-    "there are no extended query tags yet",
-    "no bulk update yet",
-)
-_NO_OPERATIONS = "there are no such operations yet"
+_NO_EXPORT, _NO_UPDATE = "there is no export yet", "no bulk update yet"
 _INDEX = "the index is another database"
 
 WITHOUT_EFFECT: Mapping[str, str] = {
     "DicomServer:Features:EnableExport": _NO_EXPORT,
     "DicomServer:Features:EnableLatestApiVersion": "no version is to come",
-    "DicomServer:Features:DisableOperations": _NO_OPERATIONS,
-    "DicomServer:Services:ExtendedQueryTag:MaxAllowedCount": _NO_TAGS,
     "DicomServer:Services:Retrieve:MaxDegreeOfParallelism": "metadata are read in one go, not file by file",
     "DicomServer:Services:Retrieve:LazyResponseStreamBufferSize": "answers are streamed as they are read",
     "DicomServer:Services:InstanceMetadataCacheConfiguration:": "the index answers at once, and is never out of date",
@@ -146,7 +141,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "ExternalBlobStore:HealthCheckFilePath": "each check has a file of its own in health/",
     "ExternalBlobStore:HealthCheckFileExpiry": "a check removes its file at once",
     "Export:": _NO_EXPORT,
-    "DicomFunctions:": _NO_OPERATIONS,
+    "DicomFunctions:": "operations choose the size of their batches themselves",
     "SqlServer:ConnectionString": "the index is in Database:Url",
     "SqlServer:AllowDatabaseCreation": "SQLite makes its file, PostgreSQL wants a database",
     "SqlServer:Retry:": _INDEX,

@@ -47,5 +47,7 @@ def tree(client: httpx.Client) -> list[Dataset]:
     second = dicomweb.sibling(first, InstanceNumber=2, SeriesDescription="first series", **same)
     third = dicomweb.sibling(first, same_series=False, Modality="SR", **same)
     fourth = dicomweb.sibling(third, Modality="SR", InstanceNumber=2, **same)
-    dicomweb.store(client, first, second, third, fourth)
+    # Apart, as the new series of one request are made in order of their UIDs.
+    dicomweb.store(client, first, second)
+    dicomweb.store(client, third, fourth)
     return [first, second, third, fourth]

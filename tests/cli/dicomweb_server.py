@@ -28,6 +28,8 @@ class DicomWebServer(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.interfere: Interference = lambda handler: False
         self.page = 200
+        self.modern = False
+        """Whether searches have cursors and counts; both are refused otherwise."""
         self.documents: dict[str, tuple[int, Any]] = {}
         self.lock = threading.Lock()
         self.connections: set[Any] = set()
@@ -149,10 +151,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _search(self, levels: list[str], wanted: str) -> None:
         asked = urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query, keep_blank_values=True)
-        special = {name: value for name, value in asked if name in ("limit", "offset", "fuzzymatching")}
+        known = ["limit", "offset", "fuzzymatching"] + (["cursor", "count"] if self.server.modern else [])
+        special = {name: value for name, value in asked if name in known}
         filters = [(name, value) for name, value in asked if name not in (*special, "includefield")]
         if any(value == "<" for _, value in filters):
             self.answer(400, b"The query parameter 'Refused' is invalid.\x1b[31m")
+            return
+        if any(name in ("cursor", "count") for name, _ in filters):
+            self.answer(400, b"The query parameter 'cursor' is invalid.")
             return
         depth = {"studies": 1, "series": 2, "instances": 3}[wanted]
         found: dict[tuple[str, ...], Any] = {}
@@ -163,12 +169,17 @@ class Handler(BaseHTTPRequestHandler):
                 match["00081030"]["Value"] = ["Thorax \x1b[31mred"]  # what a hostile modality may have sent
                 found.setdefault(key[:depth], match)
         limit = min(int(special.get("limit", 100)), self.server.page)
-        offset = int(special.get("offset", 0))
+        cursor = special.get("cursor", "first")
+        offset = int(special.get("offset", 0) if cursor == "first" else cursor)
         page = list(found.values())[offset : offset + limit]
+        headers = {"X-Total-Count": str(len(found))} if "count" in special else {}
+        if "cursor" in special and offset + limit < len(found):
+            # Of somebody it is behind.
+            headers["Link"] = f'<http://inside.example/studies?limit={limit}&cursor={offset + limit}>; rel="next"'
         if not page:
-            self.answer(204, b"")
+            self.answer(204, b"", **headers)
         else:
-            self.answer(200, json.dumps(page).encode(), "application/dicom+json")
+            self.answer(200, json.dumps(page).encode(), "application/dicom+json", **headers)
 
     def _retrieve(self, uids: list[str]) -> None:
         selected = self._selected(uids)

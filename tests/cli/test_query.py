@@ -121,3 +121,43 @@ def test_usage_errors_say_what_to_do(hounsfield: Hounsfield, arguments: tuple[st
     run = hounsfield("query", *arguments)
     assert run.code == 2
     assert advice in run.err
+
+
+def test_count_prints_the_number(server: DicomWebServer, hounsfield: Hounsfield) -> None:
+    server.modern = True
+    run = hounsfield("query", "studies", "--count", "--from", server.url)
+    assert (run.code, run.out) == (0, "3\n")
+    assert server.requests[-1][1] == "/v2/studies?limit=1&count=true"
+
+
+def test_count_of_a_server_that_does_not(server: DicomWebServer, hounsfield: Hounsfield) -> None:
+    server.interfere = lambda handler: handler.answer(200, b"[]", "application/dicom+json")
+    run = hounsfield("query", "studies", "--count", "--from", server.url)
+    assert run.code == 2
+    assert "does not count" in run.err
+
+
+@pytest.mark.parametrize("modern", [True, False])
+@pytest.mark.parametrize("arguments", [("--all",), ("--limit", "202"), ("--all", "--offset", "1")])
+def test_more_than_a_page(
+    server: DicomWebServer, hounsfield: Hounsfield, modern: bool, arguments: tuple[str, ...]
+) -> None:
+    server.modern = modern
+    for number in range(203):
+        server.instances["1.2.9", "1.2.9.7", f"1.2.9.7.{number}"] = instance(number, study="1.2.9", series="1.2.9.7")
+    run = hounsfield("query", "instances", "--study", "1.2.9", *arguments, "--csv", "--from", server.url)
+    assert run.code == 0
+    found = [row["SOPInstanceUID"] for row in csv.DictReader(io.StringIO(run.out))]
+    first = 1 if "--offset" in arguments else 0
+    expected = range(first, 202 if "--limit" in arguments else 203)
+    assert found == [f"1.2.9.7.{number}" for number in expected]
+
+
+def test_attributes_in_sequences_have_columns(server: DicomWebServer, hounsfield: Hounsfield) -> None:
+    item = {"00400009": {"vr": "SH", "Value": ["STEP"]}}
+    answer = [{"00400275": {"vr": "SQ", "Value": [item, item]}}]
+    server.interfere = lambda handler: handler.answer(200, json.dumps(answer).encode(), "application/dicom+json")
+    path = "RequestAttributesSequence.ScheduledProcedureStepID"
+    run = hounsfield("query", "series", f"{path}=STEP", "--csv", "--from", server.url)
+    (row,) = csv.DictReader(io.StringIO(run.out))
+    assert row[path] == "STEP\\STEP"

@@ -15,6 +15,11 @@ CAST = {
     "lastError": {"type": "Timeout", "message": "no \x1b[31manswer", "date": "2024-01-31T10:00:00Z"},
     "errorCounts": {"DicomFailToStoreInFhir": 3, "TransientRetry": 0},
 }  # fmt: skip
+OPERATIONS = [
+    {"operationId": "a" * 32, "type": "reindex", "status": "running", "percentComplete": 42},
+    {"operationId": "b" * 32, "type": "export", "status": "notStarted"},
+    {"operationId": "c" * 32, "type": "update", "status": "failed", "percentComplete": 9},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +29,7 @@ def documents(server: DicomWebServer) -> dict[str, tuple[int, Any]]:
         "/statistics": (200, {"studies": 3, "series": 5, "instances": 7000, "bytes": 123456789}),
         "/v2/changefeed/latest": (200, {"sequence": 7012}),
         "/cast/status": (200, CAST),
+        "/v2/operations": (200, OPERATIONS),
     }
     return server.documents
 
@@ -34,9 +40,10 @@ def test_everything_is_shown(server: DicomWebServer, start: Start) -> None:
     assert (run.returncode, err) == (0, "")
     assert not CONTROL.search(out)
     for text in ("Healthy", "SQLite answers.", "7000", "123 MB", "sequence 7012", "retrying, 17 behind",
-                 "https://fhir.example.org/r4", "DicomFailToStoreInFhir"):  # fmt: skip
+                 "https://fhir.example.org/r4", "DicomFailToStoreInFhir",
+                 "reindex running, 42 %", "export notStarted"):  # fmt: skip
         assert text in out
-    assert "TransientRetry" not in out
+    assert "TransientRetry" not in out and "update" not in out
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/v2", "/v2/"])
@@ -47,6 +54,7 @@ def test_json_and_forms_of_the_url(server: DicomWebServer, hounsfield: Hounsfiel
     assert found["statistics"]["instances"] == 7000
     assert found["latestSequence"] == 7012
     assert found["cast"]["state"] == "retrying"
+    assert [each["type"] for each in found["operations"]] == ["reindex", "export"]
 
 
 def test_version_of_the_url_is_used(

@@ -144,3 +144,19 @@ def test_for_one_word_the_range_is_enough(asked: str, name: str) -> None:
 def test_what_cannot_be_looked_for(asked: str) -> None:
     with pytest.raises(InvalidNameQuery):
         person_name.fuzzy_pattern(asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("Doe^John", ("doe^john", "", "")),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", ("yamada^tarou", "山田^太郎", "やまた^たろう")),
+        (" Doe ^ John ^^ ", ("doe^john", "", "")),
+        ("=山田", ("", "山田", "")),
+        ("Ärzte^", ("arzte", "", "")),
+        ("a=b=c=d", ("a", "b", "c")),
+        ("", ("", "", "")),
+    ],
+)
+def test_groups(name: str, keys: tuple[str, str, str]) -> None:
+    assert person_name.group_keys(name) == keys

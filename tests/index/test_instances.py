@@ -38,8 +38,10 @@ async def study_row(database: Database, where: InstancePath) -> tuple[Any, ...]:
 
 
 async def names(database: Database, where: InstancePath) -> set[tuple[int, str]]:
+    """Word sequences of the names."""
     rows = await database.fetch(
-        "SELECT n.attribute, n.suffix FROM person_name n JOIN study s ON s.id = n.study_id WHERE s.study_uid = ?",
+        "SELECT n.attribute, n.suffix FROM person_name n JOIN study s ON s.id = n.study_id "
+        "WHERE s.study_uid = ? AND n.attribute < 2",
         where.study_uid,
     )
     return {(int(attribute), str(suffix)) for attribute, suffix in rows}
@@ -362,3 +364,50 @@ def test_any_history_ends_as_a_set_would(url: str, steps: list[tuple[str, int, i
         await database.close()
 
     asyncio.run(run())
+
+
+async def test_items_of_requests_are_rows_of_the_series(database: Database) -> None:
+    first = path()
+
+    async def requests() -> list[tuple[Any, ...]]:
+        return await database.fetch(
+            "SELECT r.item, r.scheduled_procedure_step_id_key, r.requested_procedure_id_key FROM request_attribute r "
+            "JOIN series e ON e.id = r.series_id WHERE e.series_uid = ? ORDER BY r.item",
+            first.series_uid,
+        )
+
+    def sibling(items: str | None) -> NewInstance:
+        where = path(first.study_uid, first.series_uid)
+        return instance(where, None, SeriesValues(request_attributes=items))
+
+    await add(database, instance(first, None, SeriesValues(request_attributes='[["Step 1","R1"],[null,"R2"]]')))
+    assert await requests() == [(0, "step 1", "r1"), (1, None, "r2")]
+    await add(database, sibling(None))
+    assert len(await requests()) == 2
+    await add(database, sibling('[["Step 3",null]]'))
+    assert await requests() == [(0, "step 3", None)]
+    await delete(database, first)
+    assert len(await requests()) == 1
+    await delete(database, up(first, Level.SERIES))
+    assert await database.fetch("SELECT 1 FROM request_attribute r LEFT JOIN series e ON e.id = r.series_id "
+                                "WHERE e.id IS NULL") == []  # fmt: skip
+
+
+async def test_groups_of_names_follow_the_name(database: Database) -> None:
+    first = path()
+
+    async def groups() -> set[tuple[int, str]]:
+        rows = await database.fetch(
+            "SELECT n.attribute, n.suffix FROM person_name n JOIN study s ON s.id = n.study_id "
+            "WHERE s.study_uid = ? AND n.attribute > 1",
+            first.study_uid,
+        )
+        return {(int(attribute), str(suffix)) for attribute, suffix in rows}
+
+    names = StudyValues(patient_name="Yamada^Tarou=山田^太郎", referring_physician_name="Doe^J")
+    await add(database, instance(first, names))
+    assert await groups() == {(2, "yamada^tarou"), (3, "山田^太郎"), (5, "doe^j")}
+    await add(database, instance(path(first.study_uid), StudyValues(patient_name="=山田")))
+    assert await groups() == {(3, "山田"), (5, "doe^j")}
+    await delete(database, up(first, Level.STUDY))
+    assert await groups() == set()

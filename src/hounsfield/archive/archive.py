@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from hounsfield.archive.codec_processes import CodecProcesses
 from hounsfield.database.engine import Database
+from hounsfield.index.query_tags import KnownTags
 from hounsfield.storage.object_store import ObjectStore
 from hounsfield.storage.spool import Spool
 
@@ -40,3 +41,5 @@ class Archive:
     """None where files are stored as they come."""
     codecs: CodecProcesses = field(default_factory=CodecProcesses)
     """Where images are decoded, encoded and drawn; starts nothing before there is something to do."""
+    tags: KnownTags = field(default_factory=KnownTags)
+    """The extended query tags that stores index."""

@@ -16,8 +16,9 @@ from enum import IntEnum
 
 from hounsfield import faults
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.index_values import series_values, study_values
+from hounsfield.archive.index_values import instance_number, series_values, sop_class_uid, study_values
 from hounsfield.archive.recompression import HTJ2K_LOSSLESS, can_be_recompressed, recompressed
+from hounsfield.archive.tag_values import checked, tag_values
 from hounsfield.database.engine import Transaction
 from hounsfield.dicom import uid
 from hounsfield.dicom.json_model import metadata_json
@@ -29,6 +30,7 @@ from hounsfield.index import instances
 from hounsfield.index.fragments import pack
 from hounsfield.index.instances import InstancePath, NewInstance, Received
 from hounsfield.index.partitions import Partition
+from hounsfield.index.query_tags import TagsChanged, TagSet
 from hounsfield.storage.layout import file_key, original_key
 from hounsfield.storage.object_store import Settle
 from hounsfield.storage.spool import Upload
@@ -85,6 +87,8 @@ class _Prepared:
     upload: Upload
     """What is stored under the key of ``new``."""
     new: NewInstance
+    tag_generation: int
+    """Of the extended query tags it was read with."""
     recompress: bool
     received: Upload | None = None
     """What came, where ``upload`` is something made of it."""
@@ -137,7 +141,7 @@ async def _store_group(
     try:
         if archive.recompression is not None:
             await asyncio.gather(*(_recompress(archive, prepared) for prepared in ready if prepared.recompress))
-        problem = await _keep(archive, ready)
+        problem = await _keep(archive, ready, request)
     finally:
         for prepared in ready:
             if prepared.received is not None:
@@ -163,7 +167,7 @@ async def _recompress(archive: Archive, prepared: _Prepared) -> None:
     )
 
 
-async def _keep(archive: Archive, ready: list[_Prepared]) -> StoreUnavailable | None:
+async def _keep(archive: Archive, ready: list[_Prepared], request: StoreRequest) -> StoreUnavailable | None:
     """Write the files and make the instances visible; outcomes say of which that failed."""
     if len(ready) == 1:
         placed = [await _place(archive, ready[0])]
@@ -176,7 +180,7 @@ async def _keep(archive: Archive, ready: list[_Prepared]) -> StoreUnavailable | 
     ready = [prepared for prepared in ready if prepared.outcome.failure is None]
     try:
         try:
-            await _index(archive, ready)
+            await _index(archive, ready, request)
         finally:
             # Whatever happens, nobody is told while any of it is still under way.
             await (settling[0] if len(settling) == 1 else asyncio.gather(*settling))
@@ -201,10 +205,7 @@ async def _admit(
     """
     outcome = Outcome()
     try:
-        if upload.size <= INLINE_BYTES:
-            outcome, prepared = _prepare(archive, upload, request)
-        else:
-            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request)
+        outcome, prepared = await _prepared(archive, upload, request)
         if prepared is None or not await instances.exists(archive.database, prepared.new.path):
             return outcome, prepared, None
         outcome.failure = FailureReason.ALREADY_EXISTS
@@ -219,7 +220,22 @@ async def _admit(
     return outcome, None, None
 
 
-def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
+async def _prepared(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
+    tags = archive.tags.current
+    while True:
+        if upload.size <= INLINE_BYTES:
+            outcome, prepared = _prepare(archive, upload, request, tags)
+        else:
+            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request, tags)
+        if prepared is not None or not tags.tags:
+            return outcome, prepared
+        # It may have failed by the rule for a tag that is gone.
+        known, tags = tags, await archive.tags.read(archive.database)
+        if tags.generation == known.generation:
+            return outcome, None
+
+
+def _prepare(archive: Archive, upload: Upload, request: StoreRequest, tags: TagSet) -> tuple[Outcome, _Prepared | None]:
     try:
         instance = read_instance(upload)
     except UnreadableInstance:
@@ -229,6 +245,7 @@ def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[O
         api_version=request.api_version,
         expected_study=request.study_uid,
         full=archive.full_validation,
+        indexed_extra=checked(instance.dataset, tags.tags),
     )
     outcome = Outcome(
         sop_class_uid=instance.first(SOP_CLASS_UID),
@@ -253,8 +270,13 @@ def _prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[O
         series=series_values(verdict.dataset),
         metadata=pack(metadata_json(verdict.dataset)),
         frames=None if instance.frames is None else instance.frames.to_bytes(),
+        sop_class_uid=sop_class_uid(verdict.dataset),
+        instance_number=instance_number(verdict.dataset),
+        tags=tag_values(verdict.dataset, tags.tags),
     )
-    return outcome, _Prepared(outcome, upload, new, can_be_recompressed(archive, instance, upload.size))
+    return outcome, _Prepared(
+        outcome, upload, new, tags.generation, can_be_recompressed(archive, instance, upload.size)
+    )
 
 
 def _path(instance: Instance, partition_key: int) -> InstancePath:
@@ -283,13 +305,14 @@ async def _both(one: Awaitable[None], other: Awaitable[None]) -> None:
     await asyncio.gather(one, other)
 
 
-async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
+async def _index(archive: Archive, ready: list[_Prepared], request: StoreRequest) -> None:
     now = time.time_ns() // 1000
-
-    async def unit(tx: Transaction) -> list[int | None]:
-        return await instances.add(tx, [prepared.new for prepared in ready], now)
-
-    versions = await archive.database.write(unit)
+    while True:
+        try:
+            versions = await _added(archive, ready, now)
+            break
+        except TagsChanged:
+            ready = await _with_tags_of_now(archive, ready, request)
     duplicates: list[_Prepared] = []
     for prepared, version in zip(ready, versions, strict=True):
         if version is None:
@@ -299,6 +322,38 @@ async def _index(archive: Archive, ready: Sequence[_Prepared]) -> None:
             prepared.outcome.path = prepared.new.path
     if duplicates:
         await _remove(archive, duplicates)
+
+
+async def _added(archive: Archive, ready: Sequence[_Prepared], now: int) -> list[int | None]:
+    generations = {prepared.tag_generation for prepared in ready}
+    if len(generations) > 1:
+        raise TagsChanged
+
+    async def unit(tx: Transaction) -> list[int | None]:
+        return await instances.add(tx, [prepared.new for prepared in ready], now, *generations)
+
+    return await archive.database.write(unit)
+
+
+async def _with_tags_of_now(archive: Archive, ready: Sequence[_Prepared], request: StoreRequest) -> list[_Prepared]:
+    """The instances read again with the tags there are now; outcomes say which of them may not be stored any more."""
+    tags = await archive.tags.read(archive.database)
+    passed: list[_Prepared] = []
+    failed: list[_Prepared] = []
+    for prepared in ready:
+        source = prepared.received or prepared.upload
+        found, again = await asyncio.to_thread(_prepare, archive, source, request, tags)
+        outcome = prepared.outcome
+        outcome.failure, outcome.comments, outcome.warning = found.failure, found.comments, found.warning
+        outcome.multiple_values = found.multiple_values
+        if again is None:
+            failed.append(prepared)
+        else:
+            prepared.new = replace(prepared.new, tags=again.new.tags)
+            prepared.tag_generation = tags.generation
+            passed.append(prepared)
+    await _remove(archive, failed)
+    return passed
 
 
 async def _remove(archive: Archive, unused: Sequence[_Prepared]) -> None:

@@ -26,6 +26,7 @@ from hounsfield.web.app import Application, Parts
 from hounsfield.web.cast import cast_check, cast_routes
 from hounsfield.web.cors import CorsPolicy
 from hounsfield.web.dependencies import fhir_check, worker_check
+from hounsfield.web.extended_query_tags import TagOptions
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
 from hounsfield.web.metrics import metrics_route
@@ -117,6 +118,10 @@ def build(options: ProcessOptions) -> Application:
             allowed_hosts=allowed_hosts(settings),
             access=admission,
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
+            tags=TagOptions(
+                maximum=settings.number("DicomServer:Services:ExtendedQueryTag:MaxAllowedCount"),
+                disabled=settings.flag("DicomServer:Features:DisableOperations"),
+            ),
             routes=routes,
             closing=closing,
         )

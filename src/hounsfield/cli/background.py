@@ -1,4 +1,4 @@
-"""The background process of ``hounsfield serve``: cleanup and DICOM Cast."""
+"""The background process of ``hounsfield serve``: cleanup, operations and DICOM Cast."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ async def run(options: ProcessOptions) -> None:
     archive = processes.open_archive(settings, Path(options.data_dir))
     tasks = []
     if options.worker:
-        tasks.append(processes.background_worker(archive.database, archive.files, settings).run(stop))
+        tasks.append(processes.run_worker(archive, settings, stop))
     if options.cast:
         tasks.append(casting.run_embedded(options, archive.database, stop))
     await asyncio.gather(*tasks)

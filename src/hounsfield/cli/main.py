@@ -42,6 +42,10 @@ COMMANDS = {
     ),
     "download": Command("hounsfield.cli.download", "download", "Save a study, a series or an instance as DICOM files."),
     "query": Command("hounsfield.cli.query", "query", "Search for studies, series or instances."),
+    "operations": Command(
+        "hounsfield.cli.operations", "operations", "List, show, watch or cancel long-running operations of a server."
+    ),
+    "tags": Command("hounsfield.cli.tags", "tags", "Make attributes searchable on a server (extended query tags)."),
     "config": Command("hounsfield.cli.config", "config", "Show the settings in effect and where they come from.", True),
     "viewer": Command("hounsfield.cli.viewer", "viewer", "Fetch the files of the OHIF viewer, or say what is there."),
     "status": Command("hounsfield.cli.status", "status", "Show how a Hounsfield server is doing."),

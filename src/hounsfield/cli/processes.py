@@ -13,8 +13,10 @@ from hounsfield.archive.codec_processes import Limits
 from hounsfield.cli.process_options import database_url
 from hounsfield.cli.store_settings import delete_delay, object_store
 from hounsfield.database.connect import open_database
-from hounsfield.database.engine import Database
 from hounsfield.operations.cleanup import CleanupOptions
+from hounsfield.operations.job import Job
+from hounsfield.operations.reindex import reindex_job
+from hounsfield.operations.runner import OperationRunner
 from hounsfield.operations.worker import BackgroundWorker
 from hounsfield.settings import Settings
 from hounsfield.storage.object_store import ObjectStore
@@ -108,9 +110,19 @@ def cleanup_options(settings: Settings) -> CleanupOptions:
     )
 
 
-def background_worker(database: Database, files: ObjectStore, settings: Settings) -> BackgroundWorker:
-    """The worker of cleanup and sweeps."""
-    return BackgroundWorker(database, files, cleanup_options(settings))
+def operation_jobs(archive: Archive, settings: Settings) -> list[Job]:
+    """The kinds of long-running operations this program can do."""
+    return [reindex_job(archive.database)]
+
+
+async def run_worker(archive: Archive, settings: Settings, stop: asyncio.Event) -> None:
+    """Cleanup and sweeps, where no other process does them, and operations, until ``stop`` is set."""
+    jobs = operation_jobs(archive, settings)
+    kinds = [job.kind for job in jobs]
+    await asyncio.gather(
+        BackgroundWorker(archive.database, archive.files, cleanup_options(settings), kinds).run(stop),
+        OperationRunner(archive.database, jobs).run(stop),
+    )
 
 
 async def until_signalled(*signals: signal.Signals) -> asyncio.Event:

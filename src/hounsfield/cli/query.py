@@ -10,11 +10,12 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
-from hounsfield.cli.connection import DEFAULT_URL, Connection, Patience, Server
+from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, Server
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
-from hounsfield.cli.search import Match, search
+from hounsfield.cli.search import PAGE, Match, pages, search
 from hounsfield.cli.terminal import print_table, printable
 from hounsfield.dicom import uid
+from hounsfield.errors import HounsfieldError
 
 
 class Level(StrEnum):
@@ -23,6 +24,10 @@ class Level(StrEnum):
     STUDIES = "studies"
     SERIES = "series"
     INSTANCES = "instances"
+
+
+class NoCount(HounsfieldError):
+    """The server does not tell how many matches there are."""
 
 
 class Column(NamedTuple):
@@ -88,6 +93,8 @@ def query(
         list[str] | None, typer.Option(help="Return this attribute as well (repeatable); all means all the server has.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Return at most this many; default: the server's.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Return all matches, on however many pages.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Print nothing but the number of matches.")] = False,
     offset: Annotated[int, typer.Option(min=0, help="Leave out this many from the start.")] = 0,
     fuzzy: Annotated[
         bool, typer.Option("--fuzzy", help="Match person names by the beginnings of their words.")
@@ -102,7 +109,10 @@ def query(
     """Search for studies, series or instances.
 
     Dates match one day (20240131) or a range (20240101-20240131, 20240101-).
-    Whether * and ? are wildcards is up to the server.
+    A Hounsfield server takes more: * and ? as wildcards in texts and names,
+    times like dates, UIDs separated by commas, attributes in sequences
+    (RequestAttributesSequence.RequestedProcedureID=R7), and attributes of the
+    levels above everywhere. Others may refuse that or find nothing.
 
     Exit code: 0 done, matches or not, 2 the search was refused or the server
     cannot be reached.
@@ -112,6 +122,9 @@ def query(
     \b
     hounsfield query studies PatientID=4711
     hounsfield query studies PatientName=doe --fuzzy StudyDate=20240101-
+    hounsfield query studies 'PatientName=Doe^J*' ModalitiesInStudy=CT,MR
+    hounsfield query series Modality=MR StudyDate=20240101-20240131 --count
+    hounsfield query instances --study 1.2.3 --all --csv
     hounsfield query series --study 1.2.3 Modality=CT
     hounsfield query instances --study 1.2.3 --include Rows --include Columns --csv
     hounsfield query studies ModalitiesInStudy=MR --json | jq '."0020000D".Value[0]'
@@ -128,12 +141,19 @@ def query(
         asked = [] if as_json else [column for column in COLUMNS[level] if column.asked]
         parameters += [("includefield", column.heading) for column in dict.fromkeys([*asked, *wanted])]
     parameters += [("fuzzymatching", "true")] if fuzzy else []
-    parameters += [] if limit is None else [("limit", str(limit))]
-    parameters += [("offset", str(offset))] if offset else []
-    with Connection(Server.at(from_, token, timeout)) as connection:
-        answer, matches = search(connection, Patience(retries, note=_note), resource, parameters)
-    if answer.status not in (200, 204):
-        raise answer.refusal("the search")
+    server, patience = Server.at(from_, token, timeout), Patience(retries, note=_note)
+    if count:
+        with Connection(server) as connection:
+            print(_count(connection, patience, resource, parameters))
+        return
+    with Connection(server) as connection:
+        if everything or (limit or 0) > PAGE:
+            matches = _many(connection, patience, resource, parameters, offset, None if everything else limit)
+        else:
+            parameters += [] if limit is None else [("limit", str(limit))]
+            parameters += [("offset", str(offset))] if offset else []
+            answer, matches = search(connection, patience, resource, parameters)
+            _require_found(answer)
     shown = [*COLUMNS[level], *(column for column, _ in filters), *wanted]
     by_tag: dict[str, Column] = {}
     for column in shown:
@@ -146,8 +166,42 @@ def query(
         _print_csv(columns, matches)
     else:
         _print_matches(columns, matches)
-    if matches and len(matches) == (limit or 100):
-        _note(f"{len(matches)} shown; for more add --offset {offset + len(matches)}")
+    if matches and not everything and len(matches) == (limit or 100):
+        _note(f"{len(matches)} shown; for more add --offset {offset + len(matches)}, or --all")
+
+
+def _require_found(answer: Answer) -> None:
+    if answer.status not in (200, 204):
+        raise answer.refusal("the search")
+
+
+def _many(
+    connection: Connection,
+    patience: Patience,
+    resource: str,
+    parameters: list[tuple[str, str]],
+    offset: int,
+    limit: int | None,
+) -> list[Match]:
+    """More matches than a page has: all of them, or the first ``limit``."""
+    matches: list[Match] = []
+    for answer, page in pages(connection, patience, resource, parameters, offset):
+        _require_found(answer)
+        matches += page
+        if limit is not None and len(matches) >= limit:
+            break
+    return matches[:limit]
+
+
+def _count(connection: Connection, patience: Patience, resource: str, parameters: list[tuple[str, str]]) -> int:
+    """How many matches there are. Raises NoCount where the server does not say."""
+    kept = [(name, value) for name, value in parameters if name != "includefield"]
+    answer, _ = search(connection, patience, resource, [*kept, ("limit", "1"), ("count", "true")])
+    _require_found(answer)
+    total = answer.headers.get("x-total-count", "")
+    if not total.isascii() or not total.isdigit():
+        raise NoCount("This server does not count matches. Get them all, and count: --all --csv")
+    return int(total)
 
 
 def _print_csv(columns: list[Column], matches: list[Match]) -> None:
@@ -196,6 +250,8 @@ def _column(name: str) -> Column:
         return Column(name, known[name].tag)
     if _NUMBER.fullmatch(name):
         return Column(name, name.upper())
+    if "." in name:
+        return Column(name, ".".join(_column(part).tag for part in name.split(".")))
     from hounsfield.dicom import dictionary  # imports pydicom's dictionary, which mostly nobody needs
 
     tag = dictionary.tag_of(name)
@@ -215,8 +271,16 @@ def _meant(name: str) -> str:
 
 
 def value_text(match: Match, tag: str, raw: bool = False) -> str:
-    """An attribute's values for a cell: formatted for people, or ``raw`` as in a DICOM file, joined by backslashes."""
-    element = match.get(tag)
+    """An attribute's values for a cell: formatted for people, or ``raw`` as in a DICOM file, joined by backslashes.
+
+    Of one in a sequence, those of all items.
+    """
+    first, dot, below = tag.partition(".")
+    element = match.get(first)
+    if dot:
+        items = element.get("Value") if isinstance(element, dict) else None
+        cells = [value_text(item, below, raw) for item in items or [] if isinstance(item, dict)]
+        return ("\\" if raw else ", ").join(cell for cell in cells if cell)
     values = element.get("Value") if isinstance(element, dict) else None
     if not isinstance(values, list):
         return ""

@@ -1,16 +1,17 @@
 """QIDO-RS (PS3.18 §10.6) for the commands: one search, and the list of all instances of a study or series."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from hounsfield.cli.connection import Answer, Connection, Patience
 from hounsfield.dicom import uid
 from hounsfield.errors import HounsfieldError
 
 PAGE: Final = 200
-"""Instances asked for at once: the most the reference server allows (query.md §2)."""
+"""Matches asked for at once: the most the reference server allows (query.md §2)."""
 
 Match = dict[str, Any]
 """One result in the DICOM JSON model: tag → element."""
@@ -37,6 +38,46 @@ def search(
             f"{connection.server.url}{resource} did not answer with DICOM JSON. Is this a DICOMweb server's URL?"
         )
     return answer, found
+
+
+_LINK: Final = re.compile(r'<([^>]*)>\s*;\s*rel="?next\b')
+
+
+def pages(
+    connection: Connection, patience: Patience, resource: str, parameters: Sequence[tuple[str, str]], begin: int = 0
+) -> Iterator[tuple[Answer, list[Match]]]:
+    """All matches of a search from the one at ``begin`` on, page by page; the last answer tells how it ended.
+
+    By cursor where the server has them and ``begin`` is 0, so that nothing is missed or comes twice while others store;
+    else by offset.
+    """
+    size = ("limit", str(PAGE))
+    where = ("offset", str(begin)) if begin else ("cursor", "first")
+    done = begin
+    while True:
+        answer, matches = search(connection, patience, resource, [*parameters, size, where])
+        if answer.status == 400 and where == ("cursor", "first"):
+            where = ("offset", "0")
+            continue
+        yield answer, matches
+        done += len(matches)
+        following = _cursor(answer)
+        if following is not None:
+            where = ("cursor", following)
+        elif len(matches) < PAGE or (where[0] == "cursor" and where[1] != "first"):
+            return
+        else:
+            # A full page without an address to go on: the end, or a server that ignores what it does not know.
+            where = ("offset", str(done))
+
+
+def _cursor(answer: Answer) -> str | None:
+    """The cursor of the next page. Not its address: behind a proxy a server may take itself for somebody else."""
+    link = _LINK.search(answer.headers.get("link", ""))
+    if link is None:
+        return None
+    found = parse_qs(urlsplit(link[1]).query).get("cursor")
+    return found[0] if found else None
 
 
 def list_instances(

@@ -56,7 +56,7 @@ def serve(
     cast: Annotated[bool, typer.Option("--cast/--no-cast", help="Keep a FHIR server true to the change feed.")] = True,
     fhir: Annotated[bool, typer.Option("--fhir/--no-fhir", help="Serve the embedded FHIR R4 store at /fhir.")] = True,
     worker: Annotated[
-        bool, typer.Option("--worker/--no-worker", help="Clean up deleted files in the background.")
+        bool, typer.Option("--worker/--no-worker", help="Work off operations and clean up deleted files.")
     ] = True,
     allow_insecure: Annotated[
         bool, typer.Option("--allow-insecure", help="Listen beyond this machine although security is off.")
@@ -109,9 +109,10 @@ def serve(
 
 
 def worker(data_dir: DataDir = Path("data"), config: Config = None, given: setting_arguments.Given = None) -> None:
-    """Run one background worker: cleanup of deleted files, sweep of orphans.
+    """Run one background worker: long-running operations, cleanup of deleted files, sweep of orphans.
 
-    Beside `hounsfield serve --no-worker`, with the same settings. Any number may run; one at a time works.
+    Beside `hounsfield serve --no-worker`, with the same settings. Any number may run: they share the operations, and
+    one at a time cleans up.
     """
     settings = load_settings(config, given)
     prepare_data_dir(data_dir)
@@ -124,7 +125,7 @@ def worker(data_dir: DataDir = Path("data"), config: Config = None, given: setti
     async def run() -> None:
         stop = await processes.until_signalled(signal.SIGTERM, signal.SIGINT)
         archive = processes.open_archive(settings, data_dir)
-        await processes.background_worker(archive.database, archive.files, settings).run(stop)
+        await processes.run_worker(archive, settings, stop)
         await archive.files.close()
         await archive.database.close()
 

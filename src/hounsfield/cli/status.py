@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, Server
+from hounsfield.cli.operations import ACTIVE
 from hounsfield.cli.options import Timeout, Token
 from hounsfield.cli.terminal import print_table, size_text
 
@@ -26,7 +27,7 @@ def status(
     """Show how a Hounsfield server is doing.
 
     That is: the health of each dependency, how much is stored, where the
-    change feed is, and whether FHIR is in step with it.
+    change feed is, operations under way, and whether FHIR is in step.
 
     Exit code: 0 healthy, 1 degraded, unhealthy, not known, or FHIR
     synchronisation faulted, 2 the server cannot be reached.
@@ -57,6 +58,8 @@ class Status:
     latest_sequence: int | None = None
     """0 while the feed is empty."""
     cast: dict[str, Any] | None = None
+    operations: list[dict[str, Any]] | None = None
+    """Those that have not ended."""
     denied: bool = False
     """Something was not told because the token is missing or does not suffice."""
 
@@ -74,6 +77,7 @@ class Status:
             "statistics": self.statistics,
             "latestSequence": self.latest_sequence,
             "cast": self.cast,
+            "operations": self.operations,
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -88,6 +92,7 @@ class Status:
         rows.append(("stored", size_text(size) if isinstance(size, int | float) else _UNKNOWN))
         rows += self._recompression_rows(counts)
         rows.append(("change feed", _UNKNOWN if self.latest_sequence is None else f"sequence {self.latest_sequence}"))
+        rows += self._operation_rows()
         rows += self._cast_rows()
         if self.denied:
             rows.append(("", "Some of this needs a token: --token or HOUNSFIELD_TOKEN."))
@@ -106,6 +111,14 @@ class Status:
         saved = received - stored - originals
         what = f"{size_text(abs(saved))}, {abs(saved) / received:.0%}"
         rows.append(("  saved", what) if saved >= 0 else ("  extra", what))
+        return rows
+
+    def _operation_rows(self) -> list[tuple[str, str]]:
+        rows = []
+        for operation in self.operations or ():
+            words = [str(operation.get("type", "?")), str(operation.get("status", _UNKNOWN))]
+            percent = operation.get("percentComplete")
+            rows.append(("operation", " ".join(words) + ("" if percent is None else f", {percent} %")))
         return rows
 
     def _cast_rows(self) -> list[tuple[str, str]]:
@@ -137,11 +150,25 @@ def ask(server: Server, version: str) -> Status:
         latest = _told(connection, found, f"/{version}/changefeed/latest?includeMetadata=false", 200)
         found.latest_sequence = latest.get("sequence", 0) if latest is not None else None
         found.cast = _told(connection, found, "/cast/status", 200)
+        found.operations = _active(_answer(connection, found, f"/{version}/operations?limit=200", 200))
     return found
 
 
+def _active(listed: Any) -> list[dict[str, Any]] | None:
+    """Of the answer to a list of operations those that have not ended."""
+    if not isinstance(listed, list):
+        return None
+    return [each for each in listed if isinstance(each, dict) and each.get("status") in ACTIVE]
+
+
 def _told(connection: Connection, found: Status, target: str, *statuses: int) -> dict[str, Any] | None:
-    """The JSON object at an address if the status is one of these, an empty one for 204; None otherwise."""
+    """The JSON object at an address, as :func:`_answer` has it; None if it is no object."""
+    content = _answer(connection, found, target, *statuses)
+    return content if isinstance(content, dict) else None
+
+
+def _answer(connection: Connection, found: Status, target: str, *statuses: int) -> Any:
+    """The JSON at an address if the status is one of these, an empty object for 204; None otherwise."""
     answer: Answer = Patience(0).try_until_answered(
         lambda: connection.ask("GET", target, {"Accept": "application/json"})
     )
@@ -151,7 +178,6 @@ def _told(connection: Connection, found: Status, target: str, *statuses: int) ->
     if answer.status not in statuses:
         return None
     try:
-        content = json.loads(answer.body)
+        return json.loads(answer.body)
     except ValueError:
         return None
-    return content if isinstance(content, dict) else None

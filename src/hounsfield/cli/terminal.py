@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -75,6 +75,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         Console(force_terminal=False, color_system=None, no_color=True, width=100_000).print(table)
 
 
+class Shown(Protocol):
+    """What a progress line can show."""
+
+    @property
+    def part(self) -> float | None:
+        """Done, 0 to 1; None while unknown."""
+
+    def line(self, seconds: float) -> str:
+        """Where it is after so many seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where a transfer is: what the progress line shows."""
@@ -100,9 +111,9 @@ class Standing:
 
 
 class ProgressLine:
-    """Shows a Standing again and again while the ``with`` block runs: a bar on a terminal, else a line now and then."""
+    """Shows again and again where something is while the ``with`` block runs: on a terminal a bar, else some lines."""
 
-    def __init__(self, title: str, standing: Callable[[], Standing]) -> None:
+    def __init__(self, title: str, standing: Callable[[], Shown]) -> None:
         self._title = title
         self._standing = standing
         self._started = time.monotonic()

@@ -54,8 +54,8 @@ class Database(Protocol):
     async def fetch_one(self, sql: str, *values: Value, quick: bool = False) -> Row | None:
         """The first row of :meth:`fetch`, or None."""
 
-    async def read(self, unit: Unit[T]) -> T:
-        """Run several reads on one snapshot."""
+    async def read(self, unit: Unit[T], *, seconds: float | None = None) -> T:
+        """Run several reads on one snapshot. Raises TookTooLong when they are not done after ``seconds``."""
 
     async def write(self, unit: Unit[T]) -> T:
         """Run ``unit`` atomically; when this returns, its effect is durable.

@@ -12,7 +12,7 @@ from typing import Any
 from hounsfield.database.connect import is_sqlite, open_database, sqlite_path
 from hounsfield.errors import HounsfieldError, SettingsError
 
-HEAD = "0002"
+HEAD = "0005"
 """The newest migration; a test holds it to the files in migrations/versions."""
 
 

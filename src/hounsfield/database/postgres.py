@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 
 from hounsfield.database.engine import Dialect, Row, Unit, Value
-from hounsfield.errors import StoreUnavailable
+from hounsfield.errors import StoreUnavailable, TookTooLong
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -99,11 +99,18 @@ class PostgresDatabase:
         rows = await self.fetch(sql, *values)
         return rows[0] if rows else None
 
-    async def read(self, unit: Unit[T]) -> T:
+    async def read(self, unit: Unit[T], *, seconds: float | None = None) -> T:
         async def query() -> T:
             pool = await self._connected()
             async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-                return await unit(PostgresTransaction(connection))
+                try:
+                    # A statement that is cancelled here is cancelled in the server, too.
+                    async with asyncio.timeout(seconds):
+                        return await unit(PostgresTransaction(connection))
+                except TimeoutError as error:
+                    if seconds is None:
+                        raise
+                    raise TookTooLong(f"Reading took longer than {seconds:g} seconds.") from error
 
         return await self._guarded(query)
 

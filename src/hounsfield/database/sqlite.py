@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from hounsfield import faults
 from hounsfield.database.engine import Dialect, Row, Transaction, Unit, Value
-from hounsfield.errors import StoreUnavailable
+from hounsfield.errors import StoreUnavailable, TookTooLong
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ WAL_KEPT_BYTES = 64 << 20
 """What a log that a long read let grow is cut to afterwards; it would keep its size for ever."""
 CACHE_KIB = 16_384
 """Page cache of each connection."""
+PROGRESS_STEPS = 100_000
+"""Steps of SQLite's machine between two looks at the clock, where a read may take so long only: a few milliseconds."""
 MMAP_BYTES = 1 << 30
 """Readers see the page cache of the operating system without copying."""
 
@@ -174,10 +176,12 @@ class SqliteDatabase:
         rows = await self.fetch(sql, *values, quick=quick)
         return rows[0] if rows else None
 
-    async def read(self, unit: Unit[T]) -> T:
+    async def read(self, unit: Unit[T], *, seconds: float | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit)
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit, seconds)
         except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                raise TookTooLong(f"Reading took longer than {seconds:g} seconds.") from error
             raise unavailable(error) from error
 
     async def write(self, unit: Unit[T]) -> T:
@@ -224,12 +228,16 @@ class SqliteDatabase:
     def _fetch(self, sql: str, values: tuple[Value, ...]) -> list[Row]:
         return self._reader().execute(sql, values).fetchall()
 
-    def _read(self, unit: Unit[T]) -> T:
+    def _read(self, unit: Unit[T], seconds: float | None) -> T:
         connection = self._reader()
         connection.execute("BEGIN")
         try:
+            if seconds is not None:
+                until = time.monotonic() + seconds
+                connection.set_progress_handler(lambda: time.monotonic() > until, PROGRESS_STEPS)
             return run_to_end(unit(SqliteTransaction(connection)))
         finally:
+            connection.set_progress_handler(None, 0)
             connection.execute("ROLLBACK")
 
     def _write_loop(self) -> None:

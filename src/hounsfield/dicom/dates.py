@@ -124,7 +124,12 @@ def time_interval(value: str) -> Interval[int]:
     return _interval(value, parse_time, "HH[mm[ss[.F{1,6}]]]")
 
 
-def _interval(value: str, parse: Callable[[str], T | None], form: str) -> Interval[T]:
+def time_ends(value: str) -> Interval[int]:
+    """As ``time_interval``, but the end may lie before the start: it does where each belongs to a day of its own."""
+    return _interval(value, parse_time, "HH[mm[ss[.F{1,6}]]]", ordered=False)
+
+
+def _interval(value: str, parse: Callable[[str], T | None], form: str, *, ordered: bool = True) -> Interval[T]:
     def one(text: str) -> T:
         parsed = parse(text)
         if parsed is None:
@@ -141,7 +146,7 @@ def _interval(value: str, parse: Callable[[str], T | None], form: str) -> Interv
     high = one(parts[1]) if parts[1] else None
     if low is None and high is None:
         raise InvalidDateQuery("A range needs a value before or after its '-'.")
-    if low is not None and high is not None and low > high:
+    if ordered and low is not None and high is not None and low > high:
         raise InvalidDateQuery("The start of the range lies after its end.")
     return Interval(low, high)
 

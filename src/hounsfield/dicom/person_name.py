@@ -58,7 +58,12 @@ def text_key(value: str) -> str:
 
     Canonically equivalent spellings (one code point or letter and combining accent) have one key.
     """
-    text = value.translate(_NEVER_TEXT).rstrip(" ")
+    return fold_text(value).rstrip(" ")
+
+
+def fold_text(value: str) -> str:
+    """A piece of a text as it is in keys."""
+    text = value.translate(_NEVER_TEXT)
     if text.isascii():
         return text.lower()
     folded = unicodedata.normalize("NFD", text).casefold()
@@ -70,12 +75,12 @@ def match_key(name: str) -> str:
 
     Letters that Unicode does not decompose (ø, ł, đ) stay themselves.
     """
-    return _fold(name).rstrip(" ")
+    return fold_name(name).rstrip(" ")
 
 
 def words(name: str) -> list[str]:
     """The folded words of a name; ``^`` and ``=`` part words as spaces do."""
-    return _fold(name).translate(_SEPARATORS).split()
+    return fold_name(name).translate(_SEPARATORS).split()
 
 
 def suffixes(name: str) -> list[str]:
@@ -86,6 +91,20 @@ def suffixes(name: str) -> list[str]:
     """
     parts = words(name)
     return [" ".join(parts[start:]) for start in range(len(parts))]
+
+
+def group_keys(name: str) -> tuple[str, str, str]:
+    """The keys of the three groups of ``name``, empty where there is none (PS3.5 §6.2.1.2).
+
+    Spaces around components and components missing at the end do not count.
+    """
+    folded = [_group_key(group) for group in fold_name(name).split("=")[:3]]
+    first, second, third = folded + [""] * (3 - len(folded))
+    return first, second, third
+
+
+def _group_key(folded: str) -> str:
+    return "^".join(component.strip(" ") for component in folded.split("^")).rstrip("^")
 
 
 def fuzzy_pattern(asked: str) -> tuple[str, str, str]:
@@ -101,10 +120,11 @@ def fuzzy_pattern(asked: str) -> tuple[str, str, str]:
     if not parts:
         raise InvalidNameQuery("The value holds no word to look for.")
     prefixes = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in parts)
-    return parts[0], _first_after_prefix(parts[0]), "^" + "[^ ]* ".join(prefixes)
+    return parts[0], first_after_prefix(parts[0]), "^" + "[^ ]* ".join(prefixes)
 
 
-def _fold(name: str) -> str:
+def fold_name(name: str) -> str:
+    """A name or a piece of one as it is in keys."""
     text = name.translate(_NEVER_TEXT)
     if text.isascii():
         return text.lower()
@@ -113,8 +133,8 @@ def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", "".join(letters).casefold())
 
 
-def _first_after_prefix(prefix: str) -> str:
-    """The smallest string that sorts after everything beginning with ``prefix`` (not empty, folded)."""
+def first_after_prefix(prefix: str) -> str:
+    """The smallest string that sorts after everything beginning with ``prefix`` (not empty, a key or part of one)."""
     successor = ord(prefix[-1]) + 1
     if successor in _SURROGATES:
         successor = _SURROGATES.stop

@@ -16,6 +16,7 @@ from hounsfield.dicom.dictionary import attribute, display_tag, is_private, key_
 from hounsfield.dicom.part10 import Instance
 from hounsfield.dicom.transfer_syntax import TRANSFER_SYNTAXES
 from hounsfield.dicom.value_rules import reason
+from hounsfield.dicom.values import Element
 
 WARNING_IMPLICIT_VR = 45063
 WARNING_ATTRIBUTES = 1
@@ -205,7 +206,7 @@ def _check_minimum(
         if actual is None or actual == "SQ":
             continue
         if actual != vr:
-            found = f"The extended query tag '{_name(key)}' is expected to have VR '{vr}' but has '{actual}' in file."
+            found = _other_vr(key, vr, actual)
         else:
             values = element.get("Value", ()) if element is not None else ()
             several = several or len(values) > 1
@@ -214,6 +215,22 @@ def _check_minimum(
             failed = True
             comments.setdefault(key, _minimum_comment(key, actual, found))
     return several, failed
+
+
+def indexed_flaw(key: str, vr: str, element: Element) -> str:
+    """What keeps the first value of a stored element from being indexed as one of that VR; empty if nothing does.
+
+    A value that is not there has no flaw. The text does not quote it.
+    """
+    values = element.get("Value", ())
+    actual = element["vr"]
+    if actual == "SQ" or not values or not _text(values[0]).rstrip("\0"):
+        return ""
+    return _minimum_flaw(vr, values, lenient=True) if actual == vr else _other_vr(key, vr, actual)
+
+
+def _other_vr(key: str, vr: str, actual: str) -> str:
+    return f"The extended query tag '{_name(key)}' is expected to have VR '{vr}' but has '{actual}' in file."
 
 
 def _name(key: str) -> str:

@@ -58,13 +58,16 @@ class Entry:
     metadata: bytes | None
 
 
-async def append(tx: Transaction, action: Action, entries: Sequence[NewEntry], now: int) -> None:
-    """Write ``entries`` as one contiguous block. Must come last in a transaction: it takes the feed's lock."""
+async def append(tx: Transaction, action: Action, entries: Sequence[NewEntry], now: int) -> int | None:
+    """Write ``entries`` as one contiguous block. Must come last in a transaction: it takes the feed's lock.
+
+    Returns the generation of extended query tags (index.query_tags) at this moment; None where there is no entry.
+    """
     if not entries:
-        return
+        return None
     head = await tx.fetch_one(
         "UPDATE feed_head SET sequence = sequence + ?, timestamp = CASE WHEN timestamp < ? THEN ? ELSE timestamp END "
-        "WHERE id = 1 RETURNING sequence, timestamp",
+        "WHERE id = 1 RETURNING sequence, timestamp, tag_generation",
         len(entries),
         now,
         now,
@@ -88,6 +91,7 @@ async def append(tx: Transaction, action: Action, entries: Sequence[NewEntry], n
             for number, entry in enumerate(entries)
         ],
     )
+    return int(head[2])
 
 
 def _select(include_metadata: bool) -> str:

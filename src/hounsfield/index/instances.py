@@ -3,22 +3,19 @@
 Study and series rows hold the searchable attributes, the latest instance's non-empty values winning (store.md §6).
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
 from operator import attrgetter
+from typing import Any
 
 from hounsfield.database.engine import Database, Transaction, Value
-from hounsfield.dicom.person_name import match_key, suffixes, text_key
-from hounsfield.index import feed
-
-
-class Level(Enum):
-    """The level a request names, by how many UIDs its path holds."""
-
-    STUDY = 1
-    SERIES = 2
-    INSTANCE = 3
+from hounsfield.dicom.dates import parse_time
+from hounsfield.dicom.person_name import group_keys, match_key, suffixes, text_key
+from hounsfield.index import feed, tag_values
+from hounsfield.index.levels import Level as Level
+from hounsfield.index.query_tags import TagsChanged
+from hounsfield.index.tag_values import GivenValue, TagValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class InstancePath:
 class StudyValues:
     """Searchable attributes of a study as one instance gives them; None where it has no (valid) value.
 
-    Dates are ``YYYYMMDD``; the order is that of the columns.
+    Dates are ``YYYYMMDD``, times as written; the order is that of the columns.
     """
 
     patient_id: str | None = None
@@ -62,6 +59,9 @@ class StudyValues:
     referring_physician_name: str | None = None
     study_date: str | None = None
     study_description: str | None = None
+    study_time: str | None = None
+    study_id_text: str | None = None
+    patient_sex: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,12 @@ class SeriesValues:
     modality: str | None = None
     performed_procedure_step_start_date: str | None = None
     manufacturer_model_name: str | None = None
+    performed_procedure_step_start_time: str | None = None
+    series_number: int | None = None
+    series_description: str | None = None
+    request_attributes: str | None = None
+    """ScheduledProcedureStepID and RequestedProcedureID of each item of RequestAttributesSequence that has any:
+    a JSON array of arrays of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,10 @@ class NewInstance:
     frames: bytes | None
     """dicom.frames.FrameIndex.to_bytes, None where there are no frames."""
     received: "Received | None" = None
+    sop_class_uid: str | None = None
+    instance_number: int | None = None
+    tags: tuple[TagValue, ...] = ()
+    """Values of extended query tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +126,34 @@ class StoredInstance:
 
 
 PERSON_NAMES = {"patient_name": 0, "referring_physician_name": 1}
-"""Numbers of the name attributes in table person_name."""
-_TEXT_KEYS = {"patient_id", "accession_number", "study_description", "modality", "manufacturer_model_name"}
+"""Numbers under which table person_name has the word sequences of the name attributes."""
+NAME_GROUPS = {"patient_name": (2, 3, 4), "referring_physician_name": (5, 6, 7)}
+"""Numbers under which it has their groups: alphabetic, ideographic, phonetic."""
+
+Given = str | int | None
+_KEYS: dict[str, Callable[[Any], Value]] = {
+    **dict.fromkeys(PERSON_NAMES, match_key),
+    **dict.fromkeys(("study_time", "performed_procedure_step_start_time"), parse_time),
+    **dict.fromkeys(
+        (
+            "patient_id",
+            "accession_number",
+            "study_description",
+            "study_id_text",
+            "patient_sex",
+            "modality",
+            "manufacturer_model_name",
+            "series_description",
+        ),
+        text_key,
+    ),
+}
+"""Columns beside which the key stands by which they are searched, and how it is made."""
 
 _STUDY_COLUMNS = tuple(field.name for field in fields(StudyValues))
 _SERIES_COLUMNS = tuple(field.name for field in fields(SeriesValues))
-_study_values: Callable[[StudyValues], tuple[str | None, ...]] = attrgetter(*_STUDY_COLUMNS)
-_series_values: Callable[[SeriesValues], tuple[str | None, ...]] = attrgetter(*_SERIES_COLUMNS)
+_study_values: Callable[[StudyValues], tuple[Given, ...]] = attrgetter(*_STUDY_COLUMNS)
+_series_values: Callable[[SeriesValues], tuple[Given, ...]] = attrgetter(*_SERIES_COLUMNS)
 
 
 def _stored_columns(columns: Sequence[str]) -> list[str]:
@@ -130,19 +161,17 @@ def _stored_columns(columns: Sequence[str]) -> list[str]:
     stored = []
     for column in columns:
         stored.append(column)
-        if column in _TEXT_KEYS or column in PERSON_NAMES:
+        if column in _KEYS:
             stored.append(column + "_key")
     return stored
 
 
-def _with_keys(columns: Sequence[str], values: Sequence[str | None]) -> list[Value]:
+def _with_keys(columns: Sequence[str], values: Sequence[Given]) -> list[Value]:
     stored: list[Value] = []
     for column, value in zip(columns, values, strict=True):
         stored.append(value)
-        if column in _TEXT_KEYS:
-            stored.append(None if value is None else text_key(value))
-        elif column in PERSON_NAMES:
-            stored.append(None if value is None else match_key(value))
+        if column in _KEYS:
+            stored.append(None if value is None else _KEYS[column](value))
     return stored
 
 
@@ -171,13 +200,18 @@ _INSERT_SERIES = (
 _UPDATE_SERIES = f"UPDATE series SET {', '.join(f'{column} = ?' for column in _SERIES_STORED)} WHERE id = ?"
 _INSERT_INSTANCE = (
     "INSERT INTO instance (partition_key, study_id, series_id, sop_uid, transfer_syntax, file_key, file_size, created, "
-    f"received_syntax, received_size, original_key) VALUES ({_marks(11)}) "
+    "received_syntax, received_size, original_key, sop_class_uid, instance_number) "
+    f"VALUES ({_marks(13)}) "
     "ON CONFLICT (series_id, sop_uid) DO NOTHING RETURNING id"
 )
 _INSERT_CONTENT = "INSERT INTO instance_content (instance_id, metadata, frames) VALUES (?, ?, ?)"
 _INSERT_NAME = (
     "INSERT INTO person_name (study_id, attribute, suffix, partition_key) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (study_id, attribute, suffix) DO NOTHING"
+)
+_INSERT_REQUEST = (
+    "INSERT INTO request_attribute (series_id, item, partition_key, scheduled_procedure_step_id_key, "
+    "requested_procedure_id_key) VALUES (?, ?, ?, ?, ?)"
 )
 _FROM = " FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id"
 
@@ -204,24 +238,25 @@ class _Held:
     """A study or series row a transaction adds instances below, kept from being deleted until it ends."""
 
     id: int
-    known: tuple[str | None, ...]
+    known: tuple[Given, ...]
     """The row's attributes, in the order of the columns."""
-    given: tuple[str | None, ...] = ()
+    given: tuple[Given, ...] = ()
     """What the instances added so far say instead; empty as long as there is none."""
 
-    def give(self, values: tuple[str | None, ...]) -> None:
+    def give(self, values: tuple[Given, ...]) -> None:
         """Take an added instance's values; missing ones change nothing (store.md §6)."""
         self.given = _over(self.given, values) if self.given else values
 
 
-def _over(base: tuple[str | None, ...], values: tuple[str | None, ...]) -> tuple[str | None, ...]:
+def _over(base: tuple[Given, ...], values: tuple[Given, ...]) -> tuple[Given, ...]:
     return tuple(old if new is None else new for new, old in zip(values, base, strict=True))
 
 
-async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> list[int | None]:
+async def add(tx: Transaction, instances: Sequence[NewInstance], now: int, tag_generation: int = 0) -> list[int | None]:
     """Make ``instances`` visible, in order, and write their feed entries.
 
     Returns for each its version, or None where the partition already holds that study, series and SOP Instance UID.
+    ``tag_generation`` is that of the tags their values were taken for. Raises TagsChanged if there are others now.
     """
     studies: dict[tuple[int, str], _Held] = {}
     series: dict[tuple[int, str, str | None], _Held] = {}
@@ -237,6 +272,7 @@ async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> li
             series[new.path.series_key] = await _hold_series(tx, new, studies[new.path.study_key].id, now)
     versions: list[int | None] = []
     entries: list[feed.NewEntry] = []
+    given: list[GivenValue] = []
     for new in instances:
         path = new.path
         study, one_series = studies[path.study_key], series[path.series_key]
@@ -247,11 +283,17 @@ async def add(tx: Transaction, instances: Sequence[NewInstance], now: int) -> li
             one_series.give(_series_values(new.series))
             assert path.series_uid is not None and path.sop_uid is not None
             entries.append(feed.NewEntry(path.partition_key, path.study_uid, path.series_uid, path.sop_uid, version))
+            if new.tags:
+                given += tag_values.given(new.tags, study.id, one_series.id, version, path.partition_key)
     for (partition_key, _), study in studies.items():
         await _update_study(tx, partition_key, study)
-    for one_series in series.values():
-        await _update_series(tx, one_series)
-    await feed.append(tx, feed.Action.CREATE, entries, now)
+    for (partition_key, _, _), one_series in series.items():
+        await _update_series(tx, partition_key, one_series)
+    if given:
+        await tag_values.write(tx, given)
+    generation = await feed.append(tx, feed.Action.CREATE, entries, now)
+    if generation is not None and generation != tag_generation:
+        raise TagsChanged
     return versions
 
 
@@ -275,6 +317,8 @@ async def _insert(tx: Transaction, new: NewInstance, study_id: int, series_id: i
         None if received is None else received.transfer_syntax,
         None if received is None else received.file_size,
         None if received is None else received.file_key,
+        new.sop_class_uid,
+        new.instance_number,
     )
     if row is None:
         return None
@@ -323,6 +367,7 @@ async def _hold_series(tx: Transaction, new: NewInstance, study_id: int, now: in
             _INSERT_SERIES, path.partition_key, study_id, path.series_uid, now, *_with_keys(_SERIES_COLUMNS, given)
         )
         if created is not None:
+            await _requests(tx, path.partition_key, int(created[0]), None, given)
             return _Held(int(created[0]), given)
 
 
@@ -335,14 +380,16 @@ async def _update_study(tx: Transaction, partition_key: int, study: _Held) -> No
     await _names(tx, partition_key, study.id, known, merged)
 
 
-async def _update_series(tx: Transaction, series: _Held) -> None:
+async def _update_series(tx: Transaction, partition_key: int, series: _Held) -> None:
     if not series.given or _over(series.known, series.given) == series.known:
         return
-    merged = _over(await _current(tx, "series", _SERIES_COLUMNS, series), series.given)
+    known = await _current(tx, "series", _SERIES_COLUMNS, series)
+    merged = _over(known, series.given)
     await tx.execute(_UPDATE_SERIES, *_with_keys(_SERIES_COLUMNS, merged), series.id)
+    await _requests(tx, partition_key, series.id, known, merged)
 
 
-async def _current(tx: Transaction, table: str, columns: Sequence[str], held: _Held) -> tuple[str | None, ...]:
+async def _current(tx: Transaction, table: str, columns: Sequence[str], held: _Held) -> tuple[Given, ...]:
     """The attributes of a row about to be updated, locked; another process may have changed them since."""
     if tx.dialect == "sqlite":
         return held.known
@@ -352,16 +399,40 @@ async def _current(tx: Transaction, table: str, columns: Sequence[str], held: _H
 
 
 async def _names(
-    tx: Transaction, partition_key: int, study_id: int, known: Sequence[str | None], merged: Sequence[str | None]
+    tx: Transaction, partition_key: int, study_id: int, known: Sequence[Given], merged: Sequence[Given]
 ) -> None:
     for column, old, new in zip(_STUDY_COLUMNS, known, merged, strict=True):
         if column not in PERSON_NAMES or new == old or new is None:
             continue
-        attribute = PERSON_NAMES[column]
+        words, groups = PERSON_NAMES[column], NAME_GROUPS[column]
         if old is not None:
-            await tx.execute("DELETE FROM person_name WHERE study_id = ? AND attribute = ?", study_id, attribute)
-        for suffix in suffixes(new):
-            await tx.execute(_INSERT_NAME, study_id, attribute, suffix, partition_key)
+            numbers = (words, *groups)
+            await tx.execute(
+                f"DELETE FROM person_name WHERE study_id = ? AND attribute IN ({_marks(len(numbers))})",
+                study_id,
+                *numbers,
+            )
+        rows = [(words, suffix) for suffix in suffixes(str(new))]
+        rows += [(group, key) for group, key in zip(groups, group_keys(str(new)), strict=True) if key]
+        await tx.execute_many(_INSERT_NAME, [(study_id, number, key, partition_key) for number, key in rows])
+
+
+_REQUESTS = _SERIES_COLUMNS.index("request_attributes")
+
+
+async def _requests(
+    tx: Transaction, partition_key: int, series_id: int, known: Sequence[Given] | None, merged: Sequence[Given]
+) -> None:
+    """Keep the items of RequestAttributesSequence as rows: those of one item must match together (PS3.4 §C.2.2.2.6)."""
+    old, new = None if known is None else known[_REQUESTS], merged[_REQUESTS]
+    if new == old or new is None:
+        return
+    if old is not None:
+        await tx.execute("DELETE FROM request_attribute WHERE series_id = ?", series_id)
+    rows: list[tuple[Value, ...]] = []
+    for number, item in enumerate(json.loads(str(new))):
+        rows.append((series_id, number, partition_key, *(None if text is None else text_key(text) for text in item)))
+    await tx.execute_many(_INSERT_REQUEST, rows)
 
 
 async def find(database: Database, path: InstancePath) -> list[StoredInstance]:
@@ -420,15 +491,25 @@ async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: i
         [(key, row[0], now, cleanup_after) for row in rows for key in (row[3], row[5]) if key is not None],
     )
     versions = [(row[0],) for row in rows]
+    touched = sorted({row[4] for row in rows})
     await tx.execute_many("DELETE FROM instance_content WHERE instance_id = ?", versions)
     await tx.execute_many("DELETE FROM instance WHERE id = ?", versions)
+    series_ids = [(series_id,) for series_id in touched]
+    await tx.execute_many(
+        "DELETE FROM request_attribute WHERE series_id = ? "
+        "AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.series_id = request_attribute.series_id)",
+        series_ids,
+    )
     await tx.execute_many(
         "DELETE FROM series WHERE id = ? AND NOT EXISTS (SELECT 1 FROM instance WHERE series_id = series.id)",
-        [(series_id,) for series_id in sorted({row[4] for row in rows})],
+        series_ids,
     )
-    if await tx.fetch_one("SELECT 1 FROM series WHERE study_id = ? LIMIT 1", study[0]) is None:
+    left = {row[0] for row in await tx.fetch("SELECT id FROM series WHERE study_id = ?", study[0])}
+    if not left:
         await tx.execute("DELETE FROM person_name WHERE study_id = ?", study[0])
         await tx.execute("DELETE FROM study WHERE id = ?", study[0])
+    gone = [series_id for series_id in touched if series_id not in left]
+    await tag_values.remove(tx, [row[0] for row in rows], gone, None if left else study[0])
     await feed.append(
         tx,
         feed.Action.DELETE,

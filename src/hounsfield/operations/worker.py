@@ -1,14 +1,17 @@
-"""The background loop: cleanup of deleted files and the sweep of orphans, in one process at a time."""
+"""What one process at a time does in the background: remove the files of deleted instances, orphans and old records."""
 
 import asyncio
 import logging
 import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 
 from hounsfield.database import leases
 from hounsfield.database.engine import Database
 from hounsfield.errors import StoreUnavailable
+from hounsfield.index import tag_deletion
+from hounsfield.operations import engine, records
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
 from hounsfield.operations.orphans import MINIMUM_AGE, sweep_orphans
 from hounsfield.storage.object_store import ObjectStore
@@ -32,8 +35,12 @@ async def is_alive(database: Database) -> bool:
 class BackgroundWorker:
     """Runs until told to stop; a failed round is logged and never ends the loop."""
 
-    def __init__(self, database: Database, files: ObjectStore, options: CleanupOptions) -> None:
+    def __init__(
+        self, database: Database, files: ObjectStore, options: CleanupOptions, kinds: Collection[str] = ()
+    ) -> None:
+        """``kinds``: of the operations that this program can do."""
         self._database = database
+        self._kinds = kinds
         self._files = files
         self._options = options
         self._owner = secrets.token_hex(8)
@@ -85,6 +92,8 @@ class BackgroundWorker:
             return False
 
     async def _round(self) -> None:
+        for tag_id in await tag_deletion.begun(self._database):
+            await tag_deletion.finish(self._database, tag_id)
         removed = await clean_up(self._database, self._files, self._options)
         if removed:
             logger.info("Removed the files of %d deleted instances.", removed)
@@ -92,6 +101,8 @@ class BackgroundWorker:
         if now >= self._next_sweep:
             await self._files.sweep_temporary(MINIMUM_AGE)
             swept = await sweep_orphans(self._database, self._files)
+            await records.purge(self._database, engine.timestamp())
+            await engine.abandon(self._database, self._kinds, engine.timestamp())
             self._next_sweep = now + ORPHAN_INTERVAL.total_seconds()
             if swept:
                 logger.warning("Queued %d files no instance refers to for removal.", swept)

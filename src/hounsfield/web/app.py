@@ -14,8 +14,10 @@ from hounsfield.web.capabilities import capability_routes
 from hounsfield.web.change_feed import change_feed_routes
 from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
+from hounsfield.web.extended_query_tags import TagOptions, extended_query_tag_routes, reindex_kind
 from hounsfield.web.health import HealthChecks, health_route
 from hounsfield.web.hosts import AllowedHosts
+from hounsfield.web.operations import operation_routes
 from hounsfield.web.partitions import Partitions, partition_routes
 from hounsfield.web.rendered import rendered_routes
 from hounsfield.web.retrieve import retrieve_routes
@@ -37,6 +39,7 @@ class Parts:
     partitions: Partitions
     access: Access
     max_part_bytes: int
+    tags: TagOptions = field(default_factory=TagOptions)
     routes: Sequence[Route] = ()
     cors: CorsPolicy | None = None
     allowed_hosts: Sequence[str] | None = None
@@ -58,6 +61,8 @@ class Application:
             wado_uri_route(archive),
             *delete_routes(archive),
             *change_feed_routes(archive.database),
+            *extended_query_tag_routes(archive.database, parts.tags),
+            *operation_routes(archive.database, [reindex_kind(archive.database)]),
             *partition_routes(archive.database, parts.partitions),
         ]
         versioned += capability_routes(versioned, partitioned=parts.partitions.enabled)

@@ -14,6 +14,7 @@ from hounsfield.errors import BadRequest
 from hounsfield.index import feed
 from hounsfield.security.roles import DataAction
 from hounsfield.web.api_route import ApiRoute, Handler
+from hounsfield.web.paging import integer, parameters_of
 from hounsfield.web.versions import api_version
 
 MAX_OFFSET = 2**63 - 1
@@ -34,14 +35,14 @@ def change_feed_routes(database: Database) -> list[ApiRoute]:
     """The two routes; v1 pages by sequence, v2 by time."""
 
     async def page(request: Request) -> Response:
-        parameters = _parameters(request)
+        parameters = parameters_of(request)
         include_metadata = _boolean(parameters)
-        offset = _integer(parameters, "offset", 0, 0, MAX_OFFSET)
+        offset = integer(parameters, "offset", 0, 0, MAX_OFFSET)
         if api_version(request).major == 1:
-            limit = _integer(parameters, "limit", 10, 1, 100)
+            limit = integer(parameters, "limit", 10, 1, 100)
             found = await feed.after(database, offset, limit, include_metadata=include_metadata)
         else:
-            limit = _integer(parameters, "limit", 100, 1, 200)
+            limit = integer(parameters, "limit", 100, 1, 200)
             start = _time(parameters, "starttime", _EARLIEST)
             end = _time(parameters, "endtime", _LATEST)
             if end <= start:
@@ -50,7 +51,7 @@ def change_feed_routes(database: Database) -> list[ApiRoute]:
         return _json([_entry(entry) for entry in found])
 
     async def latest(request: Request) -> Response:
-        newest = await feed.latest(database, include_metadata=_boolean(_parameters(request)))
+        newest = await feed.latest(database, include_metadata=_boolean(parameters_of(request)))
         return Response(status_code=204) if newest is None else _json(_entry(newest))
 
     def route(path: str, handle: Handler, name: str) -> ApiRoute:
@@ -117,19 +118,6 @@ def _entry(entry: feed.Entry) -> dict[str, Any]:
 
 def _json(content: Any) -> Response:
     return Response(msgspec.json.encode(content), headers={"content-type": MEDIA_TYPE})
-
-
-def _parameters(request: Request) -> dict[str, str]:
-    return {name.lower(): value.strip() for name, value in request.query_params.multi_items()}
-
-
-def _integer(parameters: dict[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = parameters.get(name)
-    if text is None:
-        return default
-    if re.fullmatch(r"[+-]?\d{1,19}", text) is None or not low <= int(text) <= high:
-        raise BadRequest(f"The query parameter '{name}' is invalid. It must be an integer from {low} to {high}.")
-    return int(text)
 
 
 def _boolean(parameters: dict[str, str]) -> bool:

@@ -6,7 +6,7 @@ database, gives the same answer. None names a patient or an instance.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from hounsfield.database.engine import Database
 from hounsfield.index import deleted_files, feed, statistics
 from hounsfield.index.deleted_files import Backlog
 from hounsfield.index.statistics import Statistics
+from hounsfield.operations import records
 from hounsfield.web.access import ProtectedRoute
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ SHARE = 100
 """Nor is anything read again before so many times as long as reading it took: at most 1 % of the time is spent here,
 however large the archive."""
 
-Figure = tuple[str, str, float]
-"""Name, explanation, value."""
+Figure = tuple[str, str, float | Mapping[str, float]]
+"""Name, explanation, and the value, or several values by their status."""
 
 
 def metrics_route(database: Database, max_retries: int) -> ProtectedRoute:
@@ -41,11 +42,14 @@ def metrics_route(database: Database, max_retries: int) -> ProtectedRoute:
     waiting = _Cached(lambda: deleted_files.backlog(database, max_retries), CACHE_SECONDS)
     newest = _Cached(lambda: feed.latest_sequence(database), CACHE_SECONDS)
 
+    operations = _Cached(lambda: records.counts(database), CACHE_SECONDS)
+
     async def handle(request: Request) -> Response:
-        figures = [
+        figures: list[Figure] = [
             *_of_archive(await held.get()),
             *_of_cleanup(await waiting.get(), time.time()),
             ("change_feed_sequence", "Sequence of the newest change feed entry.", await newest.get()),
+            ("operations", "Long-running operations on record, by status.", await operations.get()),
         ]
         return _exposition(figures)
 
@@ -104,6 +108,14 @@ def _exposition(figures: Sequence[Figure]) -> Response:
 
     class Gauges:
         def collect(self) -> "Iterable[Metric]":
-            return [GaugeMetricFamily(f"hounsfield_{name}", text, value=value) for name, text, value in figures]
+            return [_gauge(name, text, value) for name, text, value in figures]
+
+    def _gauge(name: str, text: str, value: float | Mapping[str, float]) -> "Metric":
+        if not isinstance(value, Mapping):
+            return GaugeMetricFamily(f"hounsfield_{name}", text, value=value)
+        family = GaugeMetricFamily(f"hounsfield_{name}", text, labels=["status"])
+        for status, number in value.items():
+            family.add_metric([status], number)
+        return family
 
     return Response(generate_latest(Gauges()), media_type=CONTENT_TYPE_PLAIN_0_0_4)

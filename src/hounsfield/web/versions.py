@@ -57,14 +57,19 @@ def api_version(request: Request) -> ApiVersion:
     return version
 
 
-def service_root(request: Request) -> str:
-    """Absolute URL of the service with version and partition as the request has them, without a trailing slash."""
+def version_root(request: Request) -> str:
+    """Absolute URL of the service with the version as the request has it, without a trailing slash."""
     # Not request.url: taking a whole URL apart costs as much as reading a small instance.
     host = request.headers.get("host")
     root = f"{request.scope['scheme']}://{host}" if host else str(request.base_url).rstrip("/")
+    return f"{root}/{api_version(request).segment}"
+
+
+def service_root(request: Request) -> str:
+    """:func:`version_root` with the partition as the request has it."""
     partition = request.scope["hounsfield.partition_name"]
     below = "" if partition is None else f"/partitions/{partition}"
-    return f"{root}/{api_version(request).segment}{below}"
+    return f"{version_root(request)}{below}"
 
 
 class VersionedRoutes:

@@ -16,6 +16,9 @@ from hounsfield.database.sqlite import connect
 LOCK = 0x484F554E
 """PostgreSQL advisory lock of a migration (the letters HOUN); any number would do."""
 
+TARGET = "head"
+"""How far databases are migrated; tests go less far."""
+
 __all__ = ["LOCK", "command", "upgrade_connection", "upgrade_postgres", "upgrade_sqlite"]
 
 
@@ -33,7 +36,7 @@ def upgrade_connection(connection: sa.Connection) -> None:
     script = ScriptDirectory.from_config(config)
 
     def steps(revision: Any, context: Any) -> Any:
-        return script._upgrade_revs("head", revision)
+        return script._upgrade_revs(TARGET, revision)
 
     with EnvironmentContext(config, script, fn=steps) as environment:
         environment.configure(

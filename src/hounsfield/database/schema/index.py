@@ -32,6 +32,14 @@ study = sa.Table(
     sa.Column("study_date", Key),
     sa.Column("study_description", sa.Text),
     sa.Column("study_description_key", Key),
+    sa.Column("study_time", sa.Text),
+    # Microseconds since midnight.
+    sa.Column("study_time_key", sa.BigInteger),
+    # StudyID, which the site gave; not the id.
+    sa.Column("study_id_text", sa.Text),
+    sa.Column("study_id_text_key", Key),
+    sa.Column("patient_sex", sa.Text),
+    sa.Column("patient_sex_key", Key),
     sa.UniqueConstraint("partition_key", "study_uid"),
     sqlite_autoincrement=True,
 )
@@ -43,8 +51,12 @@ for _column in (
     "referring_physician_name_key",
     "study_date",
     "study_description_key",
+    "study_time_key",
+    "study_id_text_key",
+    "patient_sex_key",
 ):
     sa.Index(None, study.c.partition_key, study.c[_column], study.c.id)
+sa.Index(None, study.c.partition_key, study.c.id)
 
 series = sa.Table(
     "series",
@@ -59,12 +71,49 @@ series = sa.Table(
     sa.Column("performed_procedure_step_start_date", Key),
     sa.Column("manufacturer_model_name", sa.Text),
     sa.Column("manufacturer_model_name_key", Key),
+    sa.Column("performed_procedure_step_start_time", sa.Text),
+    sa.Column("performed_procedure_step_start_time_key", sa.BigInteger),
+    sa.Column("series_number", sa.BigInteger),
+    sa.Column("series_description", sa.Text),
+    sa.Column("series_description_key", Key),
+    # What table request_attribute holds, as JSON.
+    sa.Column("request_attributes", sa.Text),
     sa.UniqueConstraint("study_id", "series_uid"),
     sqlite_autoincrement=True,
 )
-for _column in ("series_uid", "modality_key", "performed_procedure_step_start_date", "manufacturer_model_name_key"):
+for _column in (
+    "series_uid",
+    "modality_key",
+    "performed_procedure_step_start_date",
+    "manufacturer_model_name_key",
+    "performed_procedure_step_start_time_key",
+    "series_number",
+    "series_description_key",
+):
     sa.Index(None, series.c.partition_key, series.c[_column], series.c.id)
+sa.Index(None, series.c.partition_key, series.c.id)
+# ModalitiesInStudy: studies in order of their ids.
+sa.Index(None, series.c.partition_key, series.c.modality_key, series.c.study_id)
 sa.Index(None, series.c.study_id, series.c.modality_key)
+
+request_attribute = sa.Table(
+    "request_attribute",
+    metadata,
+    # An item of RequestAttributesSequence.
+    sa.Column("series_id", sa.BigInteger, sa.ForeignKey("series.id"), primary_key=True, autoincrement=False),
+    sa.Column("item", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("partition_key", sa.Integer, nullable=False),
+    sa.Column("scheduled_procedure_step_id_key", Key),
+    sa.Column("requested_procedure_id_key", Key),
+    sqlite_with_rowid=False,
+)
+for _column in ("scheduled_procedure_step_id_key", "requested_procedure_id_key"):
+    sa.Index(
+        f"ix_request_attribute_{_column}",
+        request_attribute.c.partition_key,
+        request_attribute.c[_column],
+        request_attribute.c.series_id,
+    )
 
 instance = sa.Table(
     "instance",
@@ -83,11 +132,17 @@ instance = sa.Table(
     sa.Column("received_syntax", sa.Text),
     sa.Column("received_size", sa.BigInteger),
     sa.Column("original_key", sa.Text),
+    sa.Column("sop_class_uid", Key),
+    sa.Column("instance_number", sa.BigInteger),
     sa.UniqueConstraint("series_id", "sop_uid"),
     sqlite_autoincrement=True,
 )
+# Each of these costs every store.
 sa.Index(None, instance.c.study_id, instance.c.id)
+sa.Index(None, instance.c.partition_key, instance.c.id)
 sa.Index(None, instance.c.partition_key, instance.c.sop_uid, instance.c.id)
+sa.Index(None, instance.c.partition_key, instance.c.sop_class_uid, instance.c.id)
+sa.Index(None, instance.c.partition_key, instance.c.instance_number, instance.c.id)
 
 instance_content = sa.Table(
     "instance_content",
@@ -103,14 +158,14 @@ person_name = sa.Table(
     "person_name",
     metadata,
     sa.Column("study_id", sa.BigInteger, sa.ForeignKey("study.id"), primary_key=True, autoincrement=False),
-    # 0 PatientName, 1 ReferringPhysicianName
+    # What of which name: index.instances.PERSON_NAMES, NAME_GROUPS.
     sa.Column("attribute", sa.SmallInteger, primary_key=True, autoincrement=False),
-    # The folded name from one of its words on (dicom.person_name.suffixes).
+    # The folded name from one of its words on (dicom.person_name.suffixes), or one of its groups (group_keys).
     sa.Column("suffix", Key, primary_key=True),
     sa.Column("partition_key", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-sa.Index(None, person_name.c.partition_key, person_name.c.attribute, person_name.c.suffix)
+sa.Index(None, person_name.c.partition_key, person_name.c.attribute, person_name.c.suffix, person_name.c.study_id)
 
 feed = sa.Table(
     "feed",
@@ -135,6 +190,8 @@ feed_head = sa.Table(
     sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("timestamp", sa.BigInteger, nullable=False),
+    # Raised whenever an extended query tag is added or removed: a store that sees another than it knows begins anew.
+    sa.Column("tag_generation", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 deleted_file = sa.Table(

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hounsfield.web.openapi.components import ANNOUNCED, HEADERS, PARAMETERS, PARTITION_PARAMETERS
+from hounsfield.web.openapi.extended_query_tags import TAG_SCHEMAS
+from hounsfield.web.openapi.operations import OPERATION_SCHEMAS
 from hounsfield.web.openapi.paths import PARTITION_TAGS, TAGS, partitioned_paths, versioned_paths
 from hounsfield.web.openapi.rendered import RENDERED_HEADERS, RENDERED_PARAMETERS
 from hounsfield.web.openapi.schemas import PARTITION_SCHEMAS, SCHEMAS, Json
@@ -81,7 +83,7 @@ def document(
     described = {**versioned, **unversioned_paths()}
     if secured:
         described = with_tokens(described, ANNOUNCED)
-    schemas = SCHEMAS | PARTITION_SCHEMAS if partitioned else SCHEMAS
+    schemas = SCHEMAS | OPERATION_SCHEMAS | TAG_SCHEMAS | (PARTITION_SCHEMAS if partitioned else {})
     return {
         "openapi": "3.0.1",
         "info": info,

@@ -48,6 +48,21 @@ PARAMETERS: Json = {
         "schema": {"type": "string", "pattern": "^([0-9A-F]{8}/[0-9]+/)*[0-9A-F]{8}(/frames/[0-9]+(,[0-9]+)*)?$"},
         "example": "7FE00010",
     },
+    "operationId": {
+        "name": "operationId",
+        "in": "path",
+        "required": True,
+        "description": "A GUID: 32 hexadecimal digits, or dashed, or in braces; in any case.",
+        "schema": {"type": "string"},
+    },
+    "tagPath": {
+        "name": "tagPath",
+        "in": "path",
+        "required": True,
+        "description": "The attribute: its keyword, or eight hexadecimal digits.",
+        "schema": {"type": "string"},
+        "example": "PatientAge",
+    },
     "accept": query(
         "accept", "Media types that are accepted, in place of the Accept header (PS3.18 §8.3.3.1).", type="string"
     )
@@ -79,17 +94,42 @@ PARAMETERS: Json = {
     },
     "limit": query("limit", "Largest number of results.", type="integer", minimum=1, maximum=200, default=100),
     "offset": query("offset", "Results to skip.", type="integer", format="int64", minimum=0, default=0),
+    "cursor": {
+        **query(
+            "cursor",
+            "`first`, or what the Link header of the page before names: pages that nothing shifts, at the same cost "
+            "however far down. Not together with offset.",
+            type="string",
+        ),
+        "example": "first",
+    },
+    "count": query(
+        "count", "Whether a header X-Total-Count says how many matches there are in all.", type="boolean", default=False
+    ),
     "fuzzyMatching": query(
         "fuzzymatching",
-        "Person names match when the words asked for are beginnings of consecutive words of the name.",
+        "Person names match when the words asked for are beginnings of consecutive words of the name. A name with wild "
+        "cards is matched by them.",
+        type="boolean",
+        default=False,
+    ),
+    "emptyValueMatching": query(
+        "emptyvaluematching",
+        "Whether a filter without a value, or with two quotation marks, finds what has no value (PS3.18 §8.3.4.5).",
+        type="boolean",
+        default=False,
+    ),
+    "multipleValueMatching": query(
+        "multiplevaluematching",
+        "Whether backslashes part the values of a filter, any of which may match (PS3.18 §8.3.4.6).",
         type="boolean",
         default=False,
     ),
     "includeField": {
         **query(
             "includefield",
-            "Further attributes to return, by keyword or eight hexadecimal digits, or `all`; comma lists and "
-            "repetition are allowed.",
+            "Further attributes to return, by keyword or eight hexadecimal digits, those in sequences by a path "
+            "with dots, or `all`; comma lists and repetition are allowed.",
             type="array",
             items={"type": "string"},
         ),
@@ -119,6 +159,14 @@ HEADERS: Json = {
     "ErroneousDicomAttributes": {
         "description": "Attributes filtered by whose index is incomplete, as the client wrote them, comma separated.",
         "schema": {"type": "string"},
+    },
+    "Location": {
+        "description": "Where to look how far the operation is.",
+        "schema": {"type": "string", "format": "uri"},
+    },
+    "RunningOperation": {
+        "description": "The operation that is under way, where that is the reason.",
+        "schema": {"type": "string", "format": "uri"},
     },
     "AcceptEncoding": {
         "description": "Sent when the Content-Encoding of the request is not supported: those that are.",

@@ -28,6 +28,8 @@ from hounsfield.web.openapi.components import (
     query,
     response,
 )
+from hounsfield.web.openapi.extended_query_tags import tag_operations
+from hounsfield.web.openapi.operations import operation_operations
 from hounsfield.web.openapi.rendered import rendered_operations, wado_uri_operation
 from hounsfield.web.openapi.retrieval import retrieve_operations
 from hounsfield.web.openapi.schemas import Json, array, ref
@@ -41,6 +43,8 @@ TAGS = {
     "Retrieve": "WADO-RS: files, frames, metadata, bulk data and pictures; WADO-URI.",
     "Delete": "Studies, series and instances out of the archive.",
     "ChangeFeed": "The ordered log of everything stored and deleted.",
+    "ExtendedQueryTag": "Attributes that are made searchable.",
+    "Operations": "Long-running work in the background.",
     "Cast": "DICOM Cast: the copy of the metadata in a FHIR server.",
     "Capabilities": "What the service can do (PS3.18 §8.9).",
     "Health": "The state of the server.",
@@ -53,7 +57,7 @@ def partitioned_paths(major: int) -> Json:
     """What versioned_paths becomes where data partitions are on (server.md §4)."""
     paths: Json = {}
     for path, item in versioned_paths(major).items():
-        if path == "/" or path.startswith("/changefeed"):
+        if path == "/" or path.startswith(("/changefeed", "/extendedquerytags", "/operations")):
             paths[path] = item
         else:
             parameters = [parameter("partitionName"), *item.get("parameters", ())]
@@ -77,6 +81,8 @@ def versioned_paths(major: int) -> Json:
         wado_uri_operation(),
         _delete(),
         _change_feed(major),
+        tag_operations(major),
+        operation_operations(major),
         _capabilities(),
     )
     for operations in groups:
@@ -140,12 +146,30 @@ def _store(major: int) -> _Operations:
         yield path, "post", operation("Store", operation_id, summary, responses, **common)
 
 
+_SEARCH_PARAMETERS = (
+    "limit",
+    "offset",
+    "cursor",
+    "count",
+    "fuzzyMatching",
+    "emptyValueMatching",
+    "multipleValueMatching",
+    "includeField",
+)
+
+
+def _numbers(path: str) -> str:
+    """The tags of a path as the standard writes them."""
+    return ", ".join(f"({tag[:4]},{tag[4:]})" for tag in path.split("."))
+
+
 def _search(major: int) -> _Operations:
     defaults = "a wide default set of attributes" if major == 1 else "a short default set of attributes"
     description = (
         f"Newest first. A result has {defaults}, those filtered by, the UIDs of the path, and those named by "
-        "includefield. Attributes may also be named by eight hexadecimal digits. All filters must match; dates may be "
-        "ranges (`20240101-20240131`, `20240101-`, `-20240131`)."
+        "includefield. Attributes may also be named by eight hexadecimal digits. All filters must match; dates and "
+        "times may be ranges (`20240101-20240131`, `20240101-`, `-20240131`), `*` and `?` are wild cards in texts and "
+        "names, UIDs and ModalitiesInStudy may be comma lists."
     )
     for path, level, operation_id, summary in (
         (_STUDIES, Level.STUDY, "QueryStudies", "Search for studies"),
@@ -156,9 +180,9 @@ def _search(major: int) -> _Operations:
         (SERIES + "/instances", Level.INSTANCE, "QueryInstancesInSeries", "Search for instances of a series"),
     ):
         taken = {"StudyInstanceUID": "studyInstanceUid" in path, "SeriesInstanceUID": "seriesInstanceUid" in path}
-        parameters = [parameter(name) for name in ("limit", "offset", "fuzzyMatching", "includeField")]
+        parameters = [parameter(name) for name in _SEARCH_PARAMETERS]
         parameters += [
-            query(attribute.keyword, f"Filter on ({attribute.tag[:4]},{attribute.tag[4:]}).", type="string")
+            query(attribute.keyword, f"Filter on {_numbers(attribute.tag)}.", type="string")
             for attribute in SEARCHABLE
             if attribute.level.value <= level.value and not taken.get(attribute.keyword)
         ]

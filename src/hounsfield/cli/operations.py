@@ -1,0 +1,237 @@
+"""``hounsfield operations``: what a server does in the background, how far it is, and how to call it off."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+
+from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, RequestRefused, Server
+from hounsfield.cli.options import Retries, Timeout, Token, server_url
+from hounsfield.cli.terminal import ProgressLine, print_table, printable, time_text
+
+LOOK_SECONDS: Final = 1.0
+"""How often ``watch`` asks how far it is."""
+ACTIVE: Final = ("notStarted", "running")
+SUCCEEDED: Final = ("succeeded", "completed")
+
+_ID: Final = re.compile(r"[0-9A-Fa-f-]{32,36}")
+_NO_OPERATION: Final = "There is no operation on record there."
+
+Record = dict[str, Any]
+
+
+class Action(StrEnum):
+    """What to do."""
+
+    LIST = "list"
+    SHOW = "show"
+    WATCH = "watch"
+    CANCEL = "cancel"
+
+
+def operations(
+    action: Annotated[Action, typer.Argument(metavar="list|show|watch|cancel", help="What to do.")],
+    operation_id: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="Which one: 32 hex digits. show and watch take the newest without it."),
+    ] = None,
+    at: Annotated[str, server_url("--at", "ask")] = DEFAULT_URL,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="list: at most this many, newest first.")] = 20,
+    offset: Annotated[int, typer.Option(min=0, help="list: leave out this many of the newest.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON objects as the server sends them, one a line.")] = False,
+    token: Token = None,
+    retries: Retries = 3,
+    timeout: Timeout = 30,
+) -> None:
+    """List, show, watch or cancel the long-running operations of a Hounsfield server.
+
+    An operation is work the server goes on with after it has answered, such
+    as indexing what is stored on a new tag. It survives restarts.
+
+    list    the newest first, with status and progress
+    show    everything that is known of one
+    watch   a progress bar until it ends; Ctrl-C ends the watching only
+    cancel  have it end early; what it has done stays done. Needs the
+            permission that starting it needs
+
+    Exit code: 0 done (watch: it succeeded), 1 watch: it failed or was
+    cancelled, 2 refused, not found, or the server cannot be reached.
+
+    [bold]Examples[/bold]
+
+    \b
+    hounsfield operations list
+    hounsfield operations watch
+    hounsfield operations show 4853cda8c05c44e497d2bc071f8e92c4 --json
+    hounsfield operations cancel 4853cda8c05c44e497d2bc071f8e92c4
+    hounsfield operations list --json | jq -r 'select(.status == "failed").error'
+    """
+    if operation_id is not None and action is Action.LIST:
+        raise typer.BadParameter("list takes no ID; show one with: hounsfield operations show ID")
+    if operation_id is None and action is Action.CANCEL:
+        raise typer.BadParameter("Which operation? hounsfield operations list names them.")
+    if operation_id is not None and _ID.fullmatch(operation_id) is None:
+        raise typer.BadParameter(f"{printable(operation_id)!r} is no operation's ID: those are 32 hex digits.")
+    with Connection(Server.at(at, token, timeout)) as connection:
+        client = _Client(connection, Patience(retries))
+        if action is Action.LIST:
+            _print_list(client.page(limit, offset), as_json=as_json)
+            return
+        if action is Action.CANCEL:
+            assert operation_id is not None
+            client.cancel(operation_id)
+            print(f"Operation {operation_id} will be cancelled once the batch at hand is done with.")
+            return
+        chosen = operation_id or client.newest()
+        if action is Action.SHOW:
+            _print_one(client.one(chosen), as_json=as_json)
+        else:
+            raise typer.Exit(0 if _watch(client, chosen, as_json=as_json) else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """The server's operations."""
+
+    connection: Connection
+    patience: Patience
+
+    def page(self, limit: int, offset: int) -> list[Record]:
+        found: list[Record] = self._told("GET", f"/operations?limit={limit}&offset={offset}", "the list")
+        return found
+
+    def newest(self) -> str:
+        """Raises RequestRefused if there is none."""
+        found = self.page(1, 0)
+        if not found:
+            raise RequestRefused(_NO_OPERATION)
+        return str(found[0]["operationId"])
+
+    def one(self, operation_id: str) -> Record:
+        found: Record = self._told("GET", f"/operations/{operation_id}?details=true", "the operation")
+        return found
+
+    def cancel(self, operation_id: str) -> None:
+        self._told("POST", f"/operations/{operation_id}/cancelrequest", "the cancellation")
+
+    def _told(self, method: str, target: str, what: str) -> Any:
+        headers = {"Accept": "application/json"} | ({"Content-Length": "0"} if method == "POST" else {})
+        answer: Answer = self.patience.try_until_answered(lambda: self.connection.ask(method, target, headers))
+        if answer.status not in (200, 202):
+            raise answer.refusal(what)
+        try:
+            return json.loads(answer.body)
+        except ValueError as error:
+            raise RequestRefused("The server's answer is not JSON; is it a Hounsfield server?") from error
+
+
+def _print_list(found: list[Record], *, as_json: bool) -> None:
+    if as_json:
+        for record in found:
+            print(json.dumps(record, separators=(",", ":")))
+    elif not found:
+        print("no operation")
+    else:
+        print_table(("ID", "Type", "Status", "Done", "Created", "Took"), (_row(record) for record in found))
+
+
+def _row(record: Record) -> tuple[str, ...]:
+    return (
+        str(record.get("operationId", "")),
+        str(record.get("type", "")),
+        _status(record),
+        _percent(record),
+        str(record.get("createdTime", ""))[:19].replace("T", " "),
+        _took(record),
+    )
+
+
+def _print_one(record: Record, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(record, separators=(",", ":")))
+        return
+    error = [("error", str(record["error"]))] if "error" in record else []
+    rows = [
+        ("ID", str(record.get("operationId", ""))),
+        ("type", str(record.get("type", ""))),
+        ("status", _status(record)),
+        ("done", _percent(record)),
+        ("created", str(record.get("createdTime", ""))),
+        ("last updated", str(record.get("lastUpdatedTime", ""))),
+        ("took", _took(record)),
+        *error,
+        *(("about", str(resource)) for resource in record.get("resources", ())),
+        *_results(record),
+    ]
+    print_table(("", ""), rows)
+
+
+def _results(record: Record) -> Iterator[tuple[str, str]]:
+    for name, value in (record.get("results") or {}).items():
+        if isinstance(value, list):
+            yield from ((name, str(each)) for each in value)
+        else:
+            yield name, str(value)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The newest that is known of an operation, for the progress line."""
+
+    record: Record
+
+    @property
+    def part(self) -> float | None:
+        percent = self.record.get("percentComplete")
+        return percent / 100 if isinstance(percent, int) else None
+
+    def line(self, seconds: float) -> str:
+        return " ".join(text for text in (_percent(self.record), _status(self.record)) if text)
+
+
+def _watch(client: _Client, operation_id: str, *, as_json: bool) -> bool:
+    """Follow an operation to its end; whether it succeeded."""
+    watched = _Watched(client.one(operation_id))
+    if as_json:
+        _follow_as_json(client, operation_id, watched)
+    else:
+        with ProgressLine(printable(str(watched.record.get("type", "operation"))), lambda: watched):
+            while watched.record.get("status") in ACTIVE:
+                time.sleep(LOOK_SECONDS)
+                watched.record = client.one(operation_id)
+        _print_one(watched.record, as_json=False)
+    return watched.record.get("status") in SUCCEEDED
+
+
+def _follow_as_json(client: _Client, operation_id: str, watched: _Watched) -> None:
+    print(json.dumps(watched.record, separators=(",", ":")), flush=True)
+    while watched.record.get("status") in ACTIVE:
+        time.sleep(LOOK_SECONDS)
+        before, watched.record = watched.record, client.one(operation_id)
+        if watched.record != before:
+            print(json.dumps(watched.record, separators=(",", ":")), flush=True)
+
+
+def _status(record: Record) -> str:
+    status = str(record.get("status", "unknown"))
+    return f"{status}, to be cancelled" if status in ACTIVE and record.get("cancelRequested") else status
+
+
+def _percent(record: Record) -> str:
+    percent = record.get("percentComplete")
+    return f"{percent} %" if isinstance(percent, int) else ""
+
+
+def _took(record: Record) -> str:
+    """From its start to the newest that is known of it."""
+    try:
+        begun, ended = (datetime.fromisoformat(record[name]) for name in ("createdTime", "lastUpdatedTime"))
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return time_text((ended - begun).total_seconds())

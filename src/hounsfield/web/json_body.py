@@ -1,0 +1,46 @@
+"""Request bodies in JSON as the reference reads them: with comments and trailing commas (operations.md)."""
+
+import re
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from hounsfield.errors import BadRequest, PayloadTooLarge
+from hounsfield.web.content_type import require_media_type
+
+MAX_BYTES = 1024 * 1024
+"""Of such a body: thousands of entries of what we read, and no burden to parse."""
+
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+_COMMENT = re.compile(rf"({_STRING})|/\*.*?\*/|//[^\r\n]*", re.DOTALL)
+_TRAILING_COMMA = re.compile(rf"({_STRING})|,(?=\s*[\]}}])", re.DOTALL)
+
+
+def require_json(request: Request) -> None:
+    """Raise UnsupportedMediaType unless the body says that it is application/json."""
+    require_media_type(request.headers.get("content-type"), "application/json")
+
+
+async def json_body(request: Request) -> Any:
+    """The value a request sends. Raises BadRequest if it is not JSON, PayloadTooLarge beyond MAX_BYTES."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise PayloadTooLarge(f"The request body is larger than {MAX_BYTES} bytes.")
+    try:
+        return parse(body.decode("utf-8-sig"))
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest("The request body is not valid JSON.") from error
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text. Raises msgspec.DecodeError and RecursionError."""
+    bare = _COMMENT.sub(lambda found: found[1] or " ", text)
+    return msgspec.json.decode(_TRAILING_COMMA.sub(lambda found: found[1] or "", bare))
+
+
+def members(value: dict[str, Any]) -> dict[str, Any]:
+    """The members of an object by their names in lower case; of several alike the last counts."""
+    return {name.lower(): member for name, member in value.items()}
