@@ -9,11 +9,17 @@ from benchmarks.population import BY_NAME, SeriesPlan, StudyPlan
 
 TRANSFER_SYNTAX = b"1.2.840.10008.1.2.1"
 IMPLEMENTATION = b"2.25.183478926347816349872"
+PRIVATE_CREATOR, PRIVATE_TAG = "ACME BENCH 1.0", "00091001"
 _PREAMBLE = bytes(128) + b"DICM"
 _LONG = frozenset({b"OB", b"OW", b"SQ", b"UT", b"UN"})
 _PADDED_BY_NULL = frozenset({b"UI", b"OB"})
 _SOP_INSTANCE_UID, _INSTANCE_NUMBER, _POSITION = _OWN = 0x00080018, 0x00200013, 0x00200032
 """What tells an instance from the others of its series."""
+
+
+def protocol(study: StudyPlan) -> str:
+    """Value of the private attribute of every instance of the study."""
+    return f"protocol {study.number % 500}"
 
 
 def element(tag: int, vr: bytes, value: bytes) -> bytes:
@@ -89,8 +95,8 @@ def _elements(study: StudyPlan, series: SeriesPlan, sop_class: bytes) -> list[tu
         (0x00081030, b"LO", description),
         (0x0008103E, b"LO", b"%s %d" % (series.modality.encode(), series.number)),
         (0x00081090, b"LO", series.model.encode()),
-        (0x00090010, b"LO", b"ACME BENCH 1.0"),
-        (0x00091001, b"LO", b"protocol %d" % (study.number % 500)),
+        (0x00090010, b"LO", PRIVATE_CREATOR.encode()),
+        (int(PRIVATE_TAG, 16), b"LO", protocol(study).encode()),
         (0x00091002, b"CS", b"ROUTINE" if study.number % 9 else b"URGENT"),
         (0x00100010, b"PN", study.patient.name.encode()),
         (0x00100020, b"LO", study.patient.id.encode()),

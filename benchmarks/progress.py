@@ -80,7 +80,6 @@ def kept(stretches: Sequence[Stretch]) -> str:
     """How the end compares with the beginning, the first stretch being the smallest archive."""
     first, last = stretches[0], stretches[-1]
     return (
-        f"at the end {last.rate / first.rate:.0%} of the first stretch's instances a second, at "
-        f"{last.cost / first.cost:.2f} times its processor time; median "
+        f"at the end {last.rate / first.rate:.0%} of the first stretch's instances a second; median "
         f"{statistics.median(each.rate for each in stretches):,.0f} instances a second"
     )
