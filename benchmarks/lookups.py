@@ -305,7 +305,7 @@ def _cursor(truth: Truth, _: Server, connection: Connection) -> Deal:
 
     Raises NotOffered where the server gives no cursor.
     """
-    opening = Question(f"/studies?limit=200&{CURSOR}=", clients.JSON, answers.check_status, answers.check_status)
+    opening = Question(f"/studies?limit=200&{CURSOR}", clients.JSON, answers.check_status, answers.check_status)
     following: list[tuple[str, int]] = []
     path, at = opening.path, 0
     while at < truth.population.studies * DEEP[1]:
@@ -328,8 +328,8 @@ def _cursor(truth: Truth, _: Server, connection: Connection) -> Deal:
     return deal
 
 
-CURSOR = "cursor"
-"""Query parameter that asks for pages by cursor; empty for the first one."""
+CURSOR = "cursor=first"
+"""Asks for pages by cursor."""
 
 
 def next_page(answer: Answer) -> str | None:
