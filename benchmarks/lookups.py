@@ -308,7 +308,7 @@ def _cursor(truth: Truth, _: Server, connection: Connection) -> Deal:
     opening = Question(f"/studies?limit=200&{CURSOR}", clients.JSON, answers.check_status, answers.check_status)
     following: list[tuple[str, int]] = []
     path, at = opening.path, 0
-    while at < truth.population.studies * DEEP[1]:
+    while at + 200 < truth.population.studies * DEEP[1]:
         answer = exchange(connection, Question(path, clients.JSON, opening.glance, opening.check), whole=True)
         after = next_page(answer)
         if after is None:
