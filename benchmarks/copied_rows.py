@@ -12,22 +12,10 @@ from pathlib import Path
 import asyncpg
 
 from hounsfield.database import migrate
+from hounsfield.database.schema import metadata
 
 BATCH = 20_000
 """Rows brought over at a time."""
-TABLES = (
-    "data_partition",
-    "study",
-    "series",
-    "instance",
-    "instance_content",
-    "person_name",
-    "feed",
-    "feed_head",
-)
-"""Referred to before referring. Tables of later migrations are empty after a load."""
-
-
 def copy(source: Path, url: str) -> None:
     """Empties the tables of the archive and fills them from the SQLite file ``source``; both get the newest schema."""
     migrate.ensure(f"sqlite:///{source.resolve()}")
@@ -39,15 +27,16 @@ async def _copy(source: Path, url: str) -> None:
     target = await asyncpg.connect(url)
     old = sqlite3.connect(source)
     try:
-        await target.execute(f"TRUNCATE {', '.join(TABLES)}")
-        for table in TABLES:
-            columns = [row[1] for row in old.execute(f"PRAGMA table_info({table})")]
-            rows = old.execute(f"SELECT {', '.join(columns)} FROM {table}")
-            await target.copy_records_to_table(table, records=chain.from_iterable(_batches(rows)), columns=columns)
-            if columns[0] in ("id", "key") and table != "feed_head":
+        tables = metadata.sorted_tables  # referred to before referring
+        await target.execute(f"TRUNCATE {', '.join(table.name for table in tables)}")
+        for table in tables:
+            columns = [column.name for column in table.columns]
+            rows = old.execute(f"SELECT {', '.join(columns)} FROM {table.name}")
+            await target.copy_records_to_table(table.name, records=chain.from_iterable(_batches(rows)), columns=columns)
+            if table.autoincrement_column is not None:
+                key = table.autoincrement_column.name
                 await target.execute(
-                    f"SELECT setval(pg_get_serial_sequence('{table}', '{columns[0]}'), "
-                    f"(SELECT max({columns[0]}) FROM {table}))"
+                    f"SELECT setval(pg_get_serial_sequence('{table.name}', '{key}'), max({key})) FROM {table.name}"
                 )
         await target.execute("ANALYZE")
     finally:
