@@ -16,6 +16,8 @@ from hounsfield.database.schema import metadata
 
 BATCH = 20_000
 """Rows brought over at a time."""
+
+
 def copy(source: Path, url: str) -> None:
     """Empties the tables of the archive and fills them from the SQLite file ``source``; both get the newest schema."""
     migrate.ensure(f"sqlite:///{source.resolve()}")

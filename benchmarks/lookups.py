@@ -31,6 +31,9 @@ IN_FLIGHT = 2_000
 their numbers would have them."""
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 LAST = "\U0010ffff"
+UNQUOTED = "*^'"
+"""Written as they are, as Orthanc's plugin of version 1.7 does not undo percent-encoding. So nothing with spaces in it is
+asked for exactly, either."""
 DEEP = (0.5, 0.9)
 """Shares of the archive between which deep pages begin."""
 
@@ -168,7 +171,7 @@ def _same(deal: Callable[[Server, random.Random], Question], server: Server, _: 
 
 
 def _question(path: str, check: Callable[[Answer], None], **parameters: str) -> Question:
-    asked = f"{path}?{urlencode(parameters, quote_via=quote, safe='*')}"
+    asked = f"{path}?{urlencode(parameters, quote_via=quote, safe=UNQUOTED)}"
     return Question(asked, clients.JSON, check, check)
 
 
@@ -261,7 +264,7 @@ def _by_birth(truth: Truth, server: Server, rng: random.Random) -> Question:
 
 
 def _by_description(truth: Truth, server: Server, rng: random.Random) -> Question:
-    text = truth.with_value(rng, lambda study: study.description.isascii() and study.description).description
+    text = truth.with_value(rng, lambda study: study.description.isalpha() and study.description.isascii()).description
     return _studies(truth, server, truth.descriptions[text], StudyDescription=text)
 
 
