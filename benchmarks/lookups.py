@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from benchmarks import answers, clients
@@ -32,8 +33,8 @@ their numbers would have them."""
 STUDY, SERIES, INSTANCE = "0020000D", "0020000E", "00080018"
 LAST = "\U0010ffff"
 UNQUOTED = "*^'"
-"""Written as they are, as Orthanc's plugin of version 1.7 does not undo percent-encoding. So nothing with spaces in it is
-asked for exactly, either."""
+"""Written as they are, as Orthanc's plugin of version 1.7 does not undo percent-encoding. So nothing with spaces is
+asked for, either."""
 DEEP = (0.5, 0.9)
 """Shares of the archive between which deep pages begin."""
 
@@ -167,6 +168,8 @@ def _row(name: str, begin: Callable[[Server, Connection], Deal]) -> Probe:
 
 
 def _same(deal: Callable[[Server, random.Random], Question], server: Server, _: Connection) -> Deal:
+    if server.tools_find and deal(server, random.Random(0)).path != "/tools/find":
+        raise NotOffered("–")
     return partial(deal, server)
 
 
@@ -180,7 +183,15 @@ def _studies(
 ) -> Question:
     """Studies with these parameters; ``wanted`` are all there are."""
     check = partial(check_newest, truth, wanted=wanted, limit=limit, ordered=server.newest_first)
+    if server.tools_find:
+        return _find(check, parameters, limit, 0)
     return _question("/studies", check, limit=str(limit), **parameters)
+
+
+def _find(check: Callable[[Answer], None], parameters: dict[str, str], limit: int, offset: int) -> Question:
+    """Studies in Orthanc's own way."""
+    asked = {"Level": "Study", "Query": parameters, "Expand": True, "Limit": limit, "Since": offset}
+    return Question("/tools/find", "application/json", check, check, body=json.dumps(asked).encode())
 
 
 def _by_patient(truth: Truth, server: Server, rng: random.Random) -> Question:
@@ -295,19 +306,26 @@ def _of_study(truth: Truth, _: Server, rng: random.Random) -> Question:
 
 
 def _page(truth: Truth, share: tuple[float, float], server: Server, _: Connection, more: str = "") -> Deal:
+    if server.tools_find and more:
+        raise NotOffered("–")
+
     def deal(rng: random.Random) -> Question:
         offset = int(truth.population.studies * rng.uniform(*share))
         check = partial(check_page, truth, offset=offset, ordered=server.newest_first)
+        if server.tools_find:
+            return _find(check, {}, PAGE, offset)
         return Question(f"/studies?limit={PAGE}&offset={offset}{more}", clients.JSON, check, check)
 
     return deal
 
 
-def _cursor(truth: Truth, _: Server, connection: Connection) -> Deal:
+def _cursor(truth: Truth, server: Server, connection: Connection) -> Deal:
     """Pages by cursor, after walking there by cursors; each question is the page after some that was met on the way.
 
     Raises NotOffered where the server gives no cursor.
     """
+    if not server.newest_first:
+        raise NotOffered("no cursor")
     opening = Question(f"/studies?limit=200&{CURSOR}", clients.JSON, answers.check_status, answers.check_status)
     following: list[tuple[str, int]] = []
     path, at = opening.path, 0
@@ -347,10 +365,15 @@ def next_page(answer: Answer) -> str | None:
 def found(answer: Answer, key: str) -> list[str]:
     """The UIDs of an answer, each once."""
     answers.check_status(answer, (200, 204))
-    uids = [item[key]["Value"][0] for item in json.loads(answer.body or b"[]")]
+    uids = [_uid(item, key) for item in json.loads(answer.body or b"[]")]
     if len(uids) != len(set(uids)):
         raise WrongAnswer(f"{len(uids) - len(set(uids))} of {len(uids)} results come twice")
     return uids
+
+
+def _uid(item: dict[str, Any], key: str) -> str:
+    own = item.get("MainDicomTags")
+    return str(item[key]["Value"][0] if own is None else own["StudyInstanceUID"])
 
 
 def check_set(answer: Answer, key: str, wanted: set[str], limit: int) -> None:

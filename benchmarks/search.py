@@ -66,6 +66,7 @@ def started(options: argparse.Namespace, population: Population) -> Iterator[lis
             _require(options.orthanc_dir, population)
             found.append(servers.start_peer("orthanc", options.orthanc_dir))
             stack.callback(found[-1].stop)
+            found.append(servers.own_search(found[-1]))
         yield found
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class Server:
     casts: bool = False
     newest_first: bool = False
     """Whether searches are answered as Hounsfield promises: newest first, names matched word by word if asked for."""
+    tools_find: bool = False
+    """Whether it is asked in Orthanc's own way, which DICOMweb is made of there."""
     files: Path | None = None
     """Set for the file server: where its answers are put, as it cannot be stored to."""
     stop: Callable[[], None] = field(default=lambda: None)
@@ -78,6 +80,12 @@ def start_peer(peer: str, directory: Path) -> Server:
     return _started(peer, process, base, orthanc.version(), whole_metadata=peer == "orthanc")
 
 
+def own_search(orthanc_server: Server) -> Server:
+    """The same running Orthanc, asked through its ``/tools/find``."""
+    base = Base(orthanc_server.base.host, orthanc_server.base.port, "")
+    return replace(orthanc_server, name="orthanc, /tools/find", base=base, tools_find=True, stop=lambda: None)
+
+
 def start_file_server(directory: Path) -> Server | None:
     """nginx as the limit of reading; None where it is not installed."""
     if nginx.binary() is None:
@@ -101,7 +109,15 @@ def _started(
     files: Path | None = None,
 ) -> Server:
     return Server(
-        name, base, lambda: [process.pid], about, whole_metadata, casts, newest_first, files, lambda: _stop(process)
+        name,
+        base,
+        lambda: [process.pid],
+        about,
+        whole_metadata,
+        casts,
+        newest_first,
+        files=files,
+        stop=lambda: _stop(process),
     )
 
 
