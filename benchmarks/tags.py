@@ -50,11 +50,11 @@ class Reindex:
 class Storing:
     """A client that stores one instance a request until it is told to stop; ``latencies`` grow meanwhile."""
 
-    def __init__(self, server: Server, first: int) -> None:
+    def __init__(self, server: Server, new: Population, first: int) -> None:
         self.latencies: list[float] = []
         self.trouble: Exception | None = None
         self._server, self._stop = server, threading.Event()
-        self._files = _new_files(first)
+        self._files = _files(new, first)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Storing":
@@ -78,9 +78,8 @@ class Storing:
             self.trouble = error
 
 
-def _new_files(first: int) -> Iterator[tuple[str, bytes]]:
-    new = Population(NEW, STORED // 10, STORED)
-    for study, series, number in new.slice(first, STORED):
+def _files(new: Population, first: int) -> Iterator[tuple[str, bytes]]:
+    for study, series, number in new.slice(first, new.instances):
         yield series.sop(number), bytes(SeriesFiles(study, series).file(number))
 
 
@@ -92,10 +91,11 @@ def _store(connection: Connection, file: bytes) -> Answer:
 
 def measure(server: Server, population: Population, alone_seconds: float = ALONE_SECONDS) -> Reindex:
     """Stores alone, then adds the tag and stores until it is ready. Raises WrongAnswer when it does not become so."""
-    with Storing(server, 0) as alone:
+    new = Population(NEW, STORED // 10, STORED)
+    with Storing(server, new, 0) as alone:
         time.sleep(alone_seconds)
     _check(alone)
-    with Connection(server.base) as connection, Storing(server, STORED // 2) as beside:
+    with Connection(server.base) as connection, Storing(server, new, STORED // 2) as beside:
         start = time.perf_counter()
         operation = _add(connection)
         progress: list[tuple[float, int]] = []
