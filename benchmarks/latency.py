@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import ForkProcess
@@ -17,6 +17,7 @@ from multiprocessing.synchronize import Barrier, Event
 from benchmarks import answers, clients
 from benchmarks.clients import WHOLE_EVERY, AskingClient, Question, ask, exchange, judge
 from benchmarks.load import PATIENCE_SECONDS, WrongAnswer, percentile
+from benchmarks.processes import cpu_seconds
 from benchmarks.servers import Server
 from benchmarks.studies import DEEP, FRAGMENTED, PLAIN, Collection, Instance
 from benchmarks.wire import Base, Connection
@@ -54,6 +55,8 @@ class LatencySample:
     answers: int
     pictures: float | None = None
     """Pictures a second all clients of the storm together got meanwhile; None without a storm."""
+    processor: float | None = None
+    """Processor seconds of the server's processes an answer, of searches; other work adds little to it."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,11 @@ def measure(probe: Probe, server: Server, turn: int, seconds: float) -> LatencyS
         for _ in range(WARM_UP_ANSWERS):
             ask(connection, deal(rng), whole=True)
         if probe.storm is None:
-            return _sample(_latencies(connection, deal, rng, probe, seconds))
+            used = cpu_seconds(server.roots())
+            found = _sample(_latencies(connection, deal, rng, probe, seconds))
+            if not probe.whole:
+                return found
+            return replace(found, processor=(cpu_seconds(server.roots()) - used) / found.answers)
         with Storm(server.base, probe.storm, turn) as storm:
             latencies = _latencies(connection, deal, rng, probe, seconds)
         return _sample(latencies, storm.rate)

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from benchmarks import lookups, report, servers
@@ -60,8 +62,9 @@ def started(options: argparse.Namespace, population: Population) -> Iterator[lis
             database = stack.enter_context(cluster(options.postgres_dir))
             place = _place(logs, "postgresql")
             server = servers.start_archive("hounsfield on PostgreSQL", place, place, database.url)
-            found.append(server)
             stack.callback(server.stop)
+            pids = [*server.roots(), database.pid]
+            found.append(replace(server, roots=partial(list, pids)))
         if options.orthanc_dir:
             _require(options.orthanc_dir, population)
             found.append(servers.start_peer("orthanc", options.orthanc_dir))
