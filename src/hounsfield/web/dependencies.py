@@ -26,7 +26,7 @@ def worker_check(database: Database, *, started_here: bool) -> Check:
             return Health(HEALTHY, "A worker is at work.")
         if started_here and time.monotonic() - begun < STARTING_SECONDS:
             return Health(HEALTHY, "The worker is starting.")
-        return Health(DEGRADED, "No worker is alive: files of deleted instances stay.")
+        return Health(DEGRADED, "No worker is alive: operations wait, and files of deleted instances stay.")
 
     return check
 
