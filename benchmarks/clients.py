@@ -116,6 +116,8 @@ class Question:
     check: Callable[[Answer], None]
     header: str = ""
     """One more header line."""
+    body: bytes = b""
+    """JSON; a question that has one is a POST request."""
 
 
 class AskingClient:
@@ -153,9 +155,11 @@ def exchange(
     connection: Connection, question: Question, whole: bool, begun: Callable[[], None] | None = None
 ) -> Answer:
     """Sends a question and reads the answer; ``begun`` is told of the first byte of its body. Nothing is checked."""
-    return connection.exchange(
-        [connection.base.get(question.path, question.accept, question.header)], whole=whole, begun=begun
-    )
+    base = connection.base
+    if question.body:
+        head = base.post(question.path, "application/json", question.accept, len(question.body))
+        return connection.exchange([head, question.body], whole=whole, begun=begun)
+    return connection.exchange([base.get(question.path, question.accept, question.header)], whole=whole, begun=begun)
 
 
 def judge(connection: Connection, question: Question, answer: Answer, whole: bool) -> None:

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import ForkProcess
@@ -17,6 +17,7 @@ from multiprocessing.synchronize import Barrier, Event
 from benchmarks import answers, clients
 from benchmarks.clients import WHOLE_EVERY, AskingClient, Question, ask, exchange, judge
 from benchmarks.load import PATIENCE_SECONDS, WrongAnswer, percentile
+from benchmarks.processes import cpu_seconds
 from benchmarks.servers import Server
 from benchmarks.studies import DEEP, FRAGMENTED, PLAIN, Collection, Instance
 from benchmarks.wire import Base, Connection
@@ -54,6 +55,8 @@ class LatencySample:
     answers: int
     pictures: float | None = None
     """Pictures a second all clients of the storm together got meanwhile; None without a storm."""
+    processor: float | None = None
+    """Processor seconds of the server's processes an answer, of searches; other work adds little to it."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Probe:
     """What other clients ask for meanwhile."""
     against: str | None = None
     beside_nginx: bool = False
+    whole: bool = False
+    """Whether every answer is read whole and checked fully after its time was taken."""
 
     def runs_on(self, server: Server) -> bool:
         """Whether the row means something for this server."""
@@ -190,8 +195,8 @@ def _range(instance: Instance, number: int, _: Server, connection: Connection) -
 def measure(probe: Probe, server: Server, turn: int, seconds: float) -> LatencySample:
     """Asks for ``seconds``, one question after another on one connection.
 
-    Every 16th answer is checked whole and not timed, as keeping it takes the client's time. Raises WrongAnswer, and
-    NotOffered when the server has nothing to measure here.
+    Every 16th answer is checked whole and not timed, as keeping it takes the client's time, unless the probe has all
+    of them checked. Raises WrongAnswer, and NotOffered when the server has nothing to measure here.
     """
     rng = random.Random(turn)
     with Connection(server.base) as connection:
@@ -199,9 +204,13 @@ def measure(probe: Probe, server: Server, turn: int, seconds: float) -> LatencyS
         for _ in range(WARM_UP_ANSWERS):
             ask(connection, deal(rng), whole=True)
         if probe.storm is None:
-            return _sample(_latencies(connection, deal, rng, probe.first_byte, seconds))
+            used = cpu_seconds(server.roots())
+            found = _sample(_latencies(connection, deal, rng, probe, seconds))
+            if not probe.whole:
+                return found
+            return replace(found, processor=(cpu_seconds(server.roots()) - used) / found.answers)
         with Storm(server.base, probe.storm, turn) as storm:
-            latencies = _latencies(connection, deal, rng, probe.first_byte, seconds)
+            latencies = _latencies(connection, deal, rng, probe, seconds)
         return _sample(latencies, storm.rate)
 
 
@@ -210,28 +219,27 @@ def _sample(latencies: list[float], pictures_a_second: float | None = None) -> L
     return LatencySample(percentile(ordered, 0.5), percentile(ordered, 0.95), len(ordered), pictures_a_second)
 
 
-def _latencies(connection: Connection, deal: Deal, rng: random.Random, first_byte: bool, seconds: float) -> list[float]:
+def _latencies(connection: Connection, deal: Deal, rng: random.Random, probe: Probe, seconds: float) -> list[float]:
     found: list[float] = []
     asked = 0
     end = time.perf_counter() + seconds
     while len(found) < LEAST_ANSWERS or time.perf_counter() < end:
         asked += 1
-        if asked % WHOLE_EVERY == 0:
+        if asked % WHOLE_EVERY == 0 and not probe.whole:
             ask(connection, deal(rng), whole=True)
         else:
-            found.append(_timed(connection, deal(rng), first_byte))
+            found.append(_timed(connection, deal(rng), probe))
     return found
 
 
-def _timed(connection: Connection, question: Question, first_byte: bool) -> float:
+def _timed(connection: Connection, question: Question, probe: Probe) -> float:
     """Seconds from the first byte sent to the last (or first) byte of the body; checking is not in them."""
     begun: list[float] = []
     start = time.perf_counter()
-    answer = exchange(
-        connection, question, whole=False, begun=(lambda: begun.append(time.perf_counter())) if first_byte else None
-    )
-    end = begun[0] if first_byte else time.perf_counter()
-    judge(connection, question, answer, whole=False)
+    tell = (lambda: begun.append(time.perf_counter())) if probe.first_byte else None
+    answer = exchange(connection, question, whole=probe.whole, begun=tell)
+    end = begun[0] if probe.first_byte else time.perf_counter()
+    judge(connection, question, answer, whole=probe.whole)
     return end - start
 
 

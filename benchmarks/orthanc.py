@@ -86,8 +86,8 @@ def configuration(peer: str, directory: Path, port: int) -> dict[str, object]:
 
 
 def start(peer: str, directory: Path, port: int) -> subprocess.Popen[bytes]:
-    """Starts the server in ``directory``; its DICOMweb root is ``/dicom-web``."""
-    (directory / "storage").mkdir(parents=True)
+    """Starts the server in ``directory``, with what is in it; its DICOMweb root is ``/dicom-web``."""
+    (directory / "storage").mkdir(parents=True, exist_ok=True)
     settings = directory / "orthanc.json"
     settings.write_text(json.dumps(configuration(peer, directory, port), indent=2))
     with (directory / "log").open("wb") as log:

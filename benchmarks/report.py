@@ -192,6 +192,8 @@ def _wait(row: LatencyRow, server: str) -> str:
         return row.missing.get(server, "–")
     samples = row.samples[server]
     found = " / ".join(_number(1e3 * statistics.median(values)) for values in _waits(samples))
+    costs = [1e3 * sample.processor for sample in samples if sample.processor is not None]
+    found += f" ({_number(statistics.median(costs))} CPU)" if costs else ""
     rates = [sample.pictures for sample in samples if sample.pictures is not None]
     return f"{found} ({_number(statistics.median(rates))} pictures/s)" if rates else found
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +28,10 @@ class Server:
     about: str
     whole_metadata: bool = True
     casts: bool = False
+    newest_first: bool = False
+    """Whether searches are answered as Hounsfield promises: newest first, names matched word by word if asked for."""
+    tools_find: bool = False
+    """Whether it is asked in Orthanc's own way, which DICOMweb is made of there."""
     files: Path | None = None
     """Set for the file server: where its answers are put, as it cannot be stored to."""
     stop: Callable[[], None] = field(default=lambda: None)
@@ -42,16 +46,28 @@ def given(name: str, url: str) -> Server:
 
 def start_hounsfield(directory: Path) -> Server:
     """``hounsfield serve`` of the environment this runs in, on an empty data directory, everything at its default."""
+    about = f"hounsfield {metadata.version('hounsfield')}, all in one, SQLite, files synced before the answer"
+    return _serve("hounsfield", directory, directory / "data", about, casts=True)
+
+
+def start_archive(name: str, data_dir: Path, log_dir: Path, database: str | None = None) -> Server:
+    """``hounsfield serve`` on what ``data_dir`` or ``database`` holds; no DICOM Cast, which would follow it all."""
+    engine = "PostgreSQL" if database else "SQLite"
+    about = f"hounsfield {metadata.version('hounsfield')}, {engine}, no DICOM Cast"
+    return _serve(name, log_dir, data_dir, about, casts=False, database=database)
+
+
+def _serve(name: str, log_dir: Path, data_dir: Path, about: str, *, casts: bool, database: str | None = None) -> Server:
     port = free_port()
     command = [str(Path(sys.executable).with_name("hounsfield")), "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with (directory / "log").open("wb") as log:
+    command += [] if casts else ["--no-cast"]
+    environment = os.environ | ({"Database__Url": database} if database else {})
+    with (log_dir / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--data-dir", str(directory / "data")], stdout=log, stderr=log, start_new_session=True
+            [*command, "--data-dir", str(data_dir)], stdout=log, stderr=log, start_new_session=True, env=environment
         )
-    base = Base("127.0.0.1", port, "")
-    _wait_for(process, base, "/health/check", directory / "log")
-    about = f"hounsfield {metadata.version('hounsfield')}, all in one, SQLite, files synced before the answer"
-    return _started("hounsfield", process, Base("127.0.0.1", port, "/v2"), about, casts=True)
+    _wait_for(process, Base("127.0.0.1", port, ""), "/health/check", log_dir / "log")
+    return _started(name, process, Base("127.0.0.1", port, "/v2"), about, casts=casts, newest_first=True)
 
 
 def start_peer(peer: str, directory: Path) -> Server:
@@ -62,6 +78,12 @@ def start_peer(peer: str, directory: Path) -> Server:
     process = orthanc.start(peer, directory, port)
     _wait_for(process, base, "/studies?limit=1", directory / "log")
     return _started(peer, process, base, orthanc.version(), whole_metadata=peer == "orthanc")
+
+
+def own_search(orthanc_server: Server) -> Server:
+    """The same running Orthanc, asked through its ``/tools/find``."""
+    base = Base(orthanc_server.base.host, orthanc_server.base.port, "")
+    return replace(orthanc_server, name="orthanc, /tools/find", base=base, tools_find=True, stop=lambda: None)
 
 
 def start_file_server(directory: Path) -> Server | None:
@@ -83,9 +105,20 @@ def _started(
     *,
     whole_metadata: bool = True,
     casts: bool = False,
+    newest_first: bool = False,
     files: Path | None = None,
 ) -> Server:
-    return Server(name, base, lambda: [process.pid], about, whole_metadata, casts, files, lambda: _stop(process))
+    return Server(
+        name,
+        base,
+        lambda: [process.pid],
+        about,
+        whole_metadata,
+        casts,
+        newest_first,
+        files=files,
+        stop=lambda: _stop(process),
+    )
 
 
 def _wait_for(process: subprocess.Popen[bytes], base: Base, path: str, log: Path) -> None:
