@@ -58,7 +58,7 @@ class ReindexRunning(Conflict):
 
 
 def extended_query_tag_routes(database: Database, options: TagOptions) -> list[ApiRoute]:
-    """The six routes; never below a partition."""
+    """The six routes; never below a partition. Their names are those of the audit log (server.md §10)."""
 
     async def add(request: Request) -> Response:
         entries = bound(await json_body(request))
@@ -103,20 +103,20 @@ def extended_query_tag_routes(database: Database, options: TagOptions) -> list[A
             f"/extendedquerytags{path}",
             handle,
             method,
-            f"extended query tags: {name}",
+            name,
             data_action=DataAction.READ if reads else DataAction.MANAGE_EXTENDED_QUERY_TAGS,
-            audit_action=f"{name}-extended-query-tag",
+            audit_action=name,
             partitioned=False,
             check_content=require_json if body else None,
         )
 
     return [
-        route("POST", "", add, "add", body=True),
-        route("GET", "", every, "get-all"),
-        route("GET", "/{tagPath}", one, "get"),
-        route("PATCH", "/{tagPath}", change, "update", body=True),
-        route("DELETE", "/{tagPath}", delete, "remove"),
-        route("GET", "/{tagPath}/errors", errors, "get-errors-of"),
+        route("POST", "", add, "add-extended-query-tag", body=True),
+        route("GET", "", every, "get-all-extended-query-tag"),
+        route("GET", "/{tagPath}", one, "get-extended-query-tag"),
+        route("PATCH", "/{tagPath}", change, "update-extended-query-tag", body=True),
+        route("DELETE", "/{tagPath}", delete, "remove-extended-query-tag"),
+        route("GET", "/{tagPath}/errors", errors, "get-extended-query-tag-errors"),
     ]
 
 
