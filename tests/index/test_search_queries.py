@@ -176,13 +176,19 @@ def uids(datasets: list[Any], level: str) -> list[str]:
     return [dataset[tag]["Value"][0] for dataset in msgspec.json.decode(msgspec.json.encode(datasets))]
 
 
-@given(DATASETS, st.lists(queries(), min_size=1, max_size=8), st.sampled_from([1, 2, 1_000]))
+@given(
+    DATASETS,
+    st.lists(queries(), min_size=1, max_size=8),
+    st.sampled_from([1, 2, 1_000]),
+    st.sampled_from([1, 2, 2_000]),
+)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_searches_find_what_a_plain_loop_would(
     url: str,
     stored: list[tuple[int, int, dict[str, Any]]],
     queries: list[tuple[str, dict[str, str], dict[str, str]]],
     walk: int,
+    few: int,
 ) -> None:
     partition = next(_partitions)
     datasets: list[Mapping[str, Any]] = []
@@ -234,6 +240,7 @@ def test_searches_find_what_a_plain_loop_would(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searching, "WALK", walk)
+        patch.setattr(searching, "FEW", few)
         asyncio.run(run())
 
 

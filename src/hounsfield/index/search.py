@@ -3,8 +3,8 @@
 No planner chooses between the two ways a search can go, because neither engine's does it well: SQLite keeps no
 statistics, and PostgreSQL takes matches to be spread evenly over the ids. A search *drives* from the condition with the
 fewest matches, which it takes from an index in the order of their ids, and checks the other conditions match by match
-until the page is full. Where that would be many, it *walks* a little first: over the newest rows, checking them all,
-which is enough for most of what people ask.
+until the page is full. Where even these are many, it *walks* a little first: over the newest rows, checking them all,
+which is enough for most of what people ask then.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,8 @@ from hounsfield.index.instances import Level
 
 WALK = 1_000
 """Newest rows that are looked at before anything is counted: one to three milliseconds."""
+FEW = 2_000
+"""Matches of a condition that are read and sorted faster than the newest rows are looked at."""
 PROBE = 20_000
 """Index entries that are counted of a condition to find out which has the fewest matches; more are all alike."""
 
@@ -111,11 +113,13 @@ async def _rows(tx: Transaction, query: Query) -> list[Row]:
     driver = _obvious(query.conditions)
     if query.conditions and driver is None:
         await _steady(tx)
-        if query.offset + query.limit <= WALK:
-            rows = await _fetch(tx, walking(query, tx.dialect))
-            if len(rows) == query.limit:
-                return rows
-        driver = await _choose(tx, query)
+        driver, size = await _fewest(tx, query, FEW)
+        if size == FEW:
+            if query.offset + query.limit <= WALK:
+                rows = await _fetch(tx, walking(query, tx.dialect))
+                if len(rows) == query.limit:
+                    return rows
+            driver = await _choose(tx, query)
     return await _fetch(tx, walking(query, tx.dialect) if driver is None else driving(query, driver, tx.dialect))
 
 
@@ -146,20 +150,27 @@ async def _choose(tx: Transaction, query: Query) -> Condition:
     obvious = _obvious(query.conditions)
     if obvious is not None or len(query.conditions) == 1:
         return obvious or query.conditions[0]
-    sql, values = probing(query, tx.dialect)
+    driver, _ = await _fewest(tx, query, PROBE)
+    return driver
+
+
+async def _fewest(tx: Transaction, query: Query, most: int) -> tuple[Condition, int]:
+    """The condition with the fewest matches, and how many these are; ``most`` for as many or more."""
+    sql, values = probing(query, tx.dialect, most)
     row = await tx.fetch_one(sql, *values)
     assert row is not None
     sizes = dict(zip(query.conditions, row, strict=True))
-    return min(query.conditions, key=lambda condition: (sizes[condition], not condition.ordered))
+    driver = min(query.conditions, key=lambda condition: (sizes[condition], not condition.ordered))
+    return driver, sizes[driver]
 
 
 # --- statements; the tests look at their plans ---
 
 
-def probing(query: Query, dialect: Dialect) -> Part:
-    """How many rows meet each condition, counted up to :data:`PROBE`."""
+def probing(query: Query, dialect: Dialect, most: int = PROBE) -> Part:
+    """How many rows meet each condition, counted up to ``most``."""
     parts = [source(condition, query.partition_key, dialect) for condition in query.conditions]
-    counts = ", ".join(f"(SELECT count(*) FROM (SELECT 1 {sql} LIMIT {PROBE}) n)" for sql, _ in parts)
+    counts = ", ".join(f"(SELECT count(*) FROM (SELECT 1 {sql} LIMIT {most}) n)" for sql, _ in parts)
     return f"SELECT {counts}", [value for _, values in parts for value in values]
 
 
