@@ -26,7 +26,7 @@ from hounsfield.index.instances import Level
 
 WALK = 1_000
 """Newest rows that are looked at before anything is counted: one to three milliseconds."""
-FEW = 2_000
+FEW = 5_000
 """Matches of a condition that are read and sorted faster than the newest rows are looked at."""
 PROBE = 20_000
 """Index entries that are counted of a condition to find out which has the fewest matches; more are all alike."""
