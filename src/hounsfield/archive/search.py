@@ -173,12 +173,12 @@ def _needs_metadata(level: Level, wanted: _Wanted) -> bool:
 
 
 def _dataset(match: search.Found, level: Level, wanted: _Wanted) -> Dataset:
-    row = {tag: _element(tag, value) for tag, value in match.values.items() if value is not None and tag in wanted.tags}
-    dataset: Dataset = {**row}
-    if match.metadata is not None:
-        newest = _stored(unpack([match.metadata]), wanted)
-        # Computed attributes are asked of the index, and then its other values go with them (query.md §6).
-        dataset = {**newest, **row} if wanted.computed else {**row, **newest}
+    dataset: Dataset = {} if match.metadata is None else _stored(unpack([match.metadata]), wanted)
+    # Computed attributes are asked of the index, and then its other values go with them (query.md §6).
+    from_row = wanted.tags if wanted.computed else wanted.tags.difference(dataset)
+    for tag, value in match.values.items():
+        if value is not None and tag in from_row:
+            dataset[tag] = _element(tag, value)
     for tag, values in match.computed.items():
         dataset[tag] = _values(_COMPUTED_VR[tag], values)
     if wanted.retrieve_url is not None:
