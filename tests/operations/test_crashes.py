@@ -62,7 +62,7 @@ async def test_a_worker_that_dies(url: str, database: Database, point: str) -> N
         status = Status.CANCELED
     with worker(url, 5.0 if point == "operation: given back" else 0.0, HOUNSFIELD_FAULT=point) as process:
         if point == "operation: given back":
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await database.fetch("SELECT 1 FROM operation_part WHERE owner IS NOT NULL AND number > 0"):
                     await asyncio.sleep(0.01)
             # In the middle of a step.
@@ -106,7 +106,7 @@ async def test_one_of_two_that_share_an_operation_is_killed(url: str, database: 
     sizes = 9, 9, 9, 9
     operation_id = await counting.begin(database, *sizes)
     with worker(url, 0.2) as first, worker(url, 0.2) as second:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             # One alone holds two at most.
             while len(await database.fetch("SELECT 1 FROM operation_part WHERE owner IS NOT NULL")) < 3:
                 await asyncio.sleep(0.005)
@@ -119,7 +119,7 @@ async def test_a_worker_told_to_stop_ends_at_once_and_the_next_goes_on(url: str,
     sizes = 30, 30
     operation_id = await counting.begin(database, *sizes)
     with worker(url, 0.05) as process:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await counting.look(database, operation_id)).done < 6:
                 await asyncio.sleep(0.01)
         process.terminate()
