@@ -1,4 +1,4 @@
-"""Managed identities: IMDS and App Service on this machine by the documented protocols, asked by Azure's own library."""
+"""Managed identities: IMDS and App Service on this machine by the documented protocols, asked by Azure's library."""
 
 import asyncio
 import json
@@ -76,13 +76,10 @@ def imds(azure: FakeAzure, monkeypatch: pytest.MonkeyPatch) -> FakeAzure:
     return azure
 
 
-def identity(**keys: str) -> AzureIdentity:
+def identity(resource: str = RESOURCE, client_id: str = "", tenant_id: str = "") -> AzureIdentity:
+    section = "Fhir:Authentication:ManagedIdentityCredential"
     return AzureIdentity(
-        Credential(
-            "ManagedIdentityCredential",
-            "Fhir:Authentication:ManagedIdentityCredential",
-            **{"resource": RESOURCE} | keys,
-        )
+        Credential("ManagedIdentityCredential", section, resource=resource, client_id=client_id, tenant_id=tenant_id)
     )
 
 

@@ -50,13 +50,13 @@ class Endpoint:
     def __init__(self, status: int = 200, content: Any = GOOD, headers: dict[str, str] | None = None) -> None:
         self.forms: list[dict[str, list[str]]] = []
         self.requests: list[httpx.Request] = []
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self._answer = lambda: httpx.Response(status, content=body, headers=headers or {})
+        self._status, self._headers = status, headers
+        self._body = content if isinstance(content, bytes) else json.dumps(content).encode()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         self.forms.append(parse_qs(request.content.decode(), keep_blank_values=True, strict_parsing=True))
-        return self._answer()
+        return httpx.Response(self._status, content=self._body, headers=self._headers)
 
     async def ask(self, asked: Credential = CLIENT) -> AccessToken:
         return await TokenEndpoint(asked, transport=httpx.MockTransport(self)).request()

@@ -82,6 +82,8 @@ def serve(
     refuse_insecure(host, allow_insecure or settings.flag("DicomServer:Security:Enabled"))
     check_url(object_store(settings)[0])
     refuse_credentials_of_anybody(settings)
+    if cast and settings.flag("DicomCast:Enabled") and settings.text("Fhir:Endpoint"):
+        refuse_unfit_credentials(settings, {"Fhir": "Fhir:Endpoint"})
     host = listening.resolved(host)
     require_free_port(host, port)
     prepare_data_dir(data_dir)
@@ -105,8 +107,6 @@ def serve(
         )
     if options.cast and settings.text("DicomWeb:Endpoint"):
         normalise_root(settings.text("DicomWeb:Endpoint"))
-    if options.cast and settings.text("Fhir:Endpoint"):
-        refuse_unfit_credentials(settings, {"Fhir": "Fhir:Endpoint"})
     publish(options)
     count = workers or min(MAX_WORKERS, os.cpu_count() or 1)
     _run(options, count)
