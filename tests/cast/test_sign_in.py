@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from hounsfield.cast.failure import Table
-from hounsfield.cast.feed import FeedRefused, FeedUnavailable
+from hounsfield.cast.feed import FeedAway, FeedRefused
 from hounsfield.cast.http_feed import HttpFeedReader
 from hounsfield.cast.state import CastState
 from hounsfield.cast.worker import CastWorker
@@ -114,7 +114,7 @@ async def test_no_token_now(
 ) -> None:
     monkeypatch.setattr("hounsfield.security.access_tokens.UNAVAILABLE_PAUSE", 0.0)
     tokens.failure = TokenUnavailable("The token endpoint does not answer.")
-    with pytest.raises(FeedUnavailable, match="token endpoint does not answer"):
+    with pytest.raises(FeedAway, match="token endpoint does not answer"):
         await feed.latest()
     assert tokens.asked == 4, "tried again like an outage of the server"
     tokens.failure = TokenUnavailable("The token endpoint is busy.", retry_after=7.0)
@@ -191,6 +191,30 @@ async def test_a_feed_that_refuses_is_a_fault_by_its_name(
             assert activity is not None
             assert activity.last_error is not None
             assert (activity.last_error.type, activity.last_error.message) == (name, str(error))
+
+
+async def test_a_feed_that_is_away_is_waited_for(
+    archive: MemoryArchive,
+    target: EmbeddedTarget,
+    database: Database,
+    state: CastState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_: Any) -> int:
+        raise FeedAway("The token endpoint does not answer.")
+
+    store(archive, 1)
+    async with running(CastWorker(archive, target, database, OPTIONS)):
+        await until(synced(state, 1))
+        monkeypatch.setattr(archive, "latest", away)
+        await until(in_state(state, "retrying"))
+        activity = (await state.status()).activity
+        assert activity is not None
+        assert activity.last_error is not None
+        assert activity.last_error.message == "The token endpoint does not answer."
+        monkeypatch.undo()
+        store(archive, 2)
+        await until(synced(state, 2))
 
 
 @pytest.mark.parametrize(("code", "said"), [(401, "wants a token"), (403, "lacks a permission")])

@@ -1,6 +1,7 @@
 """Tokens we present: kept, renewed, shared by all who ask, replaced after a 401 (dicom-cast.md §7.2)."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 
@@ -117,6 +118,21 @@ async def test_who_gives_up_waiting_does_not_end_it_for_the_others(provider: Pro
     provider.gate.set()
     assert await patient == "token-1"
     assert impatient.cancelled()
+
+
+async def test_a_failure_in_the_background_is_no_complaint_of_asyncio(provider: Provider, tokens: AccessTokens) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    await tokens.current()
+    provider.now += 3400
+    provider.failure = TokenUnavailable("away")
+    await tokens.current()
+    await settled()
+    tokens._failure = None
+    provider.failure = None
+    gc.collect()
+    assert provider.asked == 2
+    assert complaints == []
 
 
 async def test_an_outage_shorter_than_what_is_left_of_a_token_is_not_noticed(

@@ -51,6 +51,10 @@ class FeedUnavailable(Exception):
     """The feed cannot be read now; the message says why, without patient data."""
 
 
+class FeedAway(FeedUnavailable):
+    """The DICOM server, or who gives us tokens for it, does not answer: wait until it is back."""
+
+
 class FeedRefused(FeedUnavailable):
     """The DICOM server does not take our credentials, or nobody gives us a token: somebody has to act.
 

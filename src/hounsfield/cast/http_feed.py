@@ -12,6 +12,7 @@ import msgspec
 from hounsfield.cast.feed import (
     DEFAULT_PARTITION,
     Action,
+    FeedAway,
     FeedEntry,
     FeedPage,
     FeedRefused,
@@ -103,7 +104,7 @@ class HttpFeedReader:
             ) from error
 
     async def _get(self, url: str, parameters: Mapping[str, str]) -> bytes | None:
-        """The body of a 200, None for a 204. Raises FeedUnavailable, FeedRefused."""
+        """The body of a 200, None for a 204. Raises FeedAway, FeedRefused, FeedUnavailable."""
         for pause in (*self._retry_seconds, None):
             try:
                 response = await self._client.get(url, params=parameters)
@@ -127,7 +128,7 @@ class HttpFeedReader:
                     raise FeedUnavailable(problem)
             if pause is not None:
                 await asyncio.sleep(pause)
-        raise FeedUnavailable(problem)
+        raise FeedAway(problem)
 
 
 def parse_entry(entry: Mapping[str, Any]) -> FeedEntry:

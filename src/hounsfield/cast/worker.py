@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from hounsfield.cast.failure import Faulted, TryAgain
-from hounsfield.cast.feed import FeedReader, FeedRefused, FeedUnavailable
+from hounsfield.cast.feed import FeedAway, FeedReader, FeedRefused, FeedUnavailable
 from hounsfield.cast.journal import Journal
 from hounsfield.cast.options import CastOptions
 from hounsfield.cast.retry import of_search
@@ -123,6 +123,9 @@ class CastWorker:
                 await self._journal.rest("idle")
             except TryAgain as error:
                 await self._journal.unavailable(error)
+                pause = timedelta(seconds=self._options.retry_timing.probe)
+            except FeedAway as error:
+                await self._journal.unavailable(TryAgain("RetryableException", str(error), public=str(error)))
                 pause = timedelta(seconds=self._options.retry_timing.probe)
             except (LeaseLost, StoreUnavailable):
                 raise
