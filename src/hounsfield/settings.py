@@ -9,7 +9,7 @@ later wins: JSON file, the one beside it for the environment (``appsettings.Prod
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,38 @@ class Setting:
     sentence: str
     minimum: int | None = None
     """Of an integer."""
+
+
+def _sign_in(server: str, name: str) -> tuple[Setting, ...]:
+    """How DICOM Cast signs in at one of its two servers (dicom-cast.md §7.2)."""
+    section = f"{server}:Authentication"
+    rows = [
+        Setting(f"{section}:Enabled", bool, False, f"Sign in at {name}."),
+        Setting(f"{section}:AuthenticationType", str, "", "ManagedIdentity, or the name of one of the sections below."),
+        Setting(f"{section}:ManagedIdentityCredential:Resource", str, "", "What the token is for, as a URL."),
+        Setting(
+            f"{section}:ManagedIdentityCredential:ClientId", str, "", "A user-assigned identity; else the system's."
+        ),
+        Setting(f"{section}:ManagedIdentityCredential:TenantId", str, "", "Tenant, if not the identity's own."),
+    ]
+    secret = Setting("ClientSecret", str, "", "Its secret.")
+    user = (Setting("Username", str, "", "Name of the user."), Setting("Password", str, "", "The user's password."))
+    for credential, own in {
+        "OAuth2ClientCredential": (secret, *user),
+        "OAuth2UserPasswordCredential": (secret, *user),
+        "OAuth2ClientCertificateCredential": (
+            Setting("Certificate", str, "", "PEM or PKCS #12 file with the certificate and its key, or what is in it."),
+        ),
+    }.items():
+        for row in (
+            Setting("TokenUri", str, "", "Address of the token endpoint."),
+            Setting("Resource", str, "", "Resource that is asked for, where the provider wants one."),
+            Setting("Scope", str, "", "Scopes that are asked for, where the provider wants them."),
+            Setting("ClientId", str, "", "Name of the client at the provider."),
+            *own,
+        ):
+            rows.append(replace(row, key=f"{section}:{credential}:{row.key}"))
+    return tuple(rows)
 
 
 TABLE: tuple[Setting, ...] = (
@@ -119,6 +151,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("RetryConfiguration:TotalRetryDuration", timedelta, timedelta(minutes=10), "How long one entry is retried."),
     Setting("Patient:PatientSystemId", str, "", "System of Patient.identifier."),
     Setting("Patient:IsIssuerIdUsed", bool, False, "Take the system from IssuerOfPatientID."),
+    *_sign_in("Fhir", "the FHIR server"),
+    *_sign_in("DicomWeb", "the DICOM server whose feed `hounsfield cast` reads"),
 )  # fmt: skip
 
 _NO_EXPORT, _NO_UPDATE = "there is no export yet", "no bulk update yet"
@@ -165,7 +199,9 @@ They are passed over without a word, so that its appsettings.json works as it is
 SECTIONS = frozenset(row.key.split(":")[0].lower() for row in TABLE)
 _BY_KEY = {row.key.lower(): row for row in TABLE}
 
-SECRETS = frozenset({"objectstore:secretaccesskey", "blobstore:connectionstring", "externalblobstore:connectionstring"})
+SECRETS = frozenset(
+    {"objectstore:secretaccesskey", "blobstore:connectionstring", "externalblobstore:connectionstring"}
+) | {key for key in _BY_KEY if key.endswith((":clientsecret", ":password", ":certificate"))}
 """Keys whose values are never printed. Of addresses only what is secret in them is left out."""
 
 DEFAULT = "default"

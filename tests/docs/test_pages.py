@@ -59,7 +59,10 @@ def test_the_keys_of_the_reference_are_rightly_said_to_work_or_not() -> None:
     for row in table(MIGRATE, "Key of the reference", "Here"):
         works = not row["Here"].startswith(("not here", "no effect"))
         key = bare(row["Key of the reference"])
-        assert (key in KEYS) == works, row
+        if works and key.endswith(":*"):
+            assert any(one.startswith(key.removesuffix("*")) for one in KEYS), row
+        else:
+            assert (key in KEYS) == works, row
         if row["Here"].startswith("no effect: "):
             idle[key.removesuffix("*")] = row["Here"].removeprefix("no effect: ")
     assert idle == WITHOUT_EFFECT

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -41,9 +42,24 @@ class OidcProvider:
         """End of ``stop_answering``."""
         self._control(down=False)
 
+    def live_for(self, seconds: int) -> None:
+        """Tokens from now on live so long; 3600 to begin with."""
+        self._control(ttl=seconds)
+
+    def know(self, jwk: dict[str, Any]) -> None:
+        """The public key of the client ``signer``."""
+        self._control(jwk=jwk)
+
     def key_requests(self) -> int:
         """How often its keys have been fetched."""
-        count: int = httpx.get(f"{self.authority}/_control").raise_for_status().json()["keyRequests"]
+        return self._count("keyRequests")
+
+    def token_requests(self) -> int:
+        """How often a token has been asked for."""
+        return self._count("tokenRequests")
+
+    def _count(self, name: str) -> int:
+        count: int = httpx.get(f"{self.authority}/_control").raise_for_status().json()[name]
         return count
 
     def _control(self, **values: object) -> None:

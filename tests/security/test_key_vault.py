@@ -172,15 +172,20 @@ def config_show(azure: FakeAzure, **environment: str) -> "subprocess.CompletedPr
 
 def test_with_a_managed_identity(azure: FakeAzure) -> None:
     """Azure's own library signs in; the vault counts more than the environment; nothing of it is shown."""
-    azure.secrets = {"DicomServer--Swagger--Title": "From-The-Vault", "Dicomserver--Nonsense": "Secret-Value"}
+    azure.secrets = {
+        "DicomServer--Swagger--Title": "From-The-Vault",
+        "Dicomserver--Nonsense": "Secret-Value",
+        "Fhir--Authentication--OAuth2ClientCredential--ClientSecret": "Client-Secret",
+    }
     done = config_show(azure, DicomServer__Swagger__Title="From-The-Environment")
     assert done.returncode == 0, done.stderr
     assert azure.asked_for == [RESOURCE]
-    row = next(line for line in done.stdout.splitlines() if "Swagger:Title" in line)
-    assert "key vault" in row
-    assert "(set, not shown)" in row
+    for key in ("Swagger:Title", "Fhir:Authentication:OAuth2ClientCredential:ClientSecret"):
+        row = next(line for line in done.stdout.splitlines() if key in line)
+        assert "key vault" in row
+        assert "(set, not shown)" in row
     assert "Unknown setting dicomserver:nonsense" in done.stderr
-    for text in ("From-The-Vault", "From-The-Environment", "Secret-Value", TOKEN):
+    for text in ("From-The-Vault", "From-The-Environment", "Secret-Value", "Client-Secret", TOKEN):
         assert text not in done.stdout + done.stderr
 
 

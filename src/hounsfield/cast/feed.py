@@ -51,6 +51,21 @@ class FeedUnavailable(Exception):
     """The feed cannot be read now; the message says why, without patient data."""
 
 
+class FeedAway(FeedUnavailable):
+    """The DICOM server, or who gives us tokens for it, does not answer: wait until it is back."""
+
+
+class FeedRefused(FeedUnavailable):
+    """The DICOM server does not take our credentials, or nobody gives us a token: somebody has to act.
+
+    ``name`` is the exception class name of the reference (dicom-cast.md §5).
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class FeedUnreadable(FeedUnavailable):
     """The feed answered with something that is not a change feed, or not DICOM JSON."""
 

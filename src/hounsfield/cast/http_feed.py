@@ -12,12 +12,15 @@ import msgspec
 from hounsfield.cast.feed import (
     DEFAULT_PARTITION,
     Action,
+    FeedAway,
     FeedEntry,
     FeedPage,
+    FeedRefused,
     FeedUnavailable,
     FeedUnreadable,
     State,
 )
+from hounsfield.security.access_tokens import BearerAuth, TokenRefused, TokenUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,10 @@ RETRY_SECONDS = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
 """Pauses after 5xx, 408 and lost connections, the reference's."""
 TIMEOUT_SECONDS = 100.0
 """The default of the reference's HTTP client."""
+_REFUSALS = {
+    401: "It wants a token that is for it: see DicomWeb:Authentication.",
+    403: "Who we are signed in as (DicomWeb:Authentication) may not read the change feed.",
+}
 _TAG = re.compile("[0-9A-Fa-f]{8}")
 _ACTIONS = {action.value.lower(): action for action in Action}
 _STATES = {state.value.lower(): state for state in State}
@@ -33,13 +40,14 @@ _STATES = {state.value.lower(): state for state in State}
 class HttpFeedReader:
     """See :class:`~hounsfield.cast.feed.FeedReader`. ``endpoint`` is the DICOM server's root, without a version.
 
-    ``transport`` replaces the network.
+    ``auth`` signs in every request; it is closed with the reader. ``transport`` replaces the network.
     """
 
     def __init__(
         self,
         endpoint: str,
         *,
+        auth: BearerAuth | None = None,
         ignore_json_parsing_errors: bool = False,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
@@ -48,7 +56,9 @@ class HttpFeedReader:
         self._url = f"{endpoint.rstrip('/')}/v1/changefeed"
         self._ignore = ignore_json_parsing_errors
         self._retry_seconds = retry_seconds
-        self._client = httpx.AsyncClient(timeout=timeout, transport=transport, headers={"Accept": "application/json"})
+        self._auth = auth
+        headers = {"Accept": "application/json"}
+        self._client = httpx.AsyncClient(auth=auth, timeout=timeout, transport=transport, headers=headers)
 
     async def latest(self) -> int:
         body = await self._get(f"{self._url}/latest", {"includeMetadata": "false"})
@@ -78,6 +88,8 @@ class HttpFeedReader:
 
     async def close(self) -> None:
         await self._client.aclose()
+        if self._auth is not None:
+            await self._auth.close()
 
     async def _window(self, offset: int, limit: int) -> list[FeedEntry]:
         parameters = {"offset": str(offset), "limit": str(limit), "includeMetadata": "true"}
@@ -92,10 +104,14 @@ class HttpFeedReader:
             ) from error
 
     async def _get(self, url: str, parameters: Mapping[str, str]) -> bytes | None:
-        """The body of a 200, None for a 204. Raises FeedUnavailable."""
+        """The body of a 200, None for a 204. Raises FeedAway, FeedRefused, FeedUnavailable."""
         for pause in (*self._retry_seconds, None):
             try:
                 response = await self._client.get(url, params=parameters)
+            except TokenRefused as error:
+                raise FeedRefused("FailToRetrieveTokenException", str(error)) from error
+            except TokenUnavailable as error:
+                problem = str(error)
             except httpx.TransportError as error:
                 problem = f"The DICOM server does not answer ({type(error).__name__})."
             except httpx.HTTPError as error:
@@ -106,11 +122,13 @@ class HttpFeedReader:
                 if response.status_code == 204:
                     return None
                 problem = f"The DICOM server answered with status {response.status_code}."
+                if response.status_code in _REFUSALS:
+                    raise FeedRefused("DicomWebException", f"{problem} {_REFUSALS[response.status_code]}")
                 if response.status_code < 500 and response.status_code != 408:
                     raise FeedUnavailable(problem)
             if pause is not None:
                 await asyncio.sleep(pause)
-        raise FeedUnavailable(problem)
+        raise FeedAway(problem)
 
 
 def parse_entry(entry: Mapping[str, Any]) -> FeedEntry:

@@ -103,7 +103,7 @@ class Journal:
         self._waiting.pop(step.sequence, None)
 
     async def unavailable(self, error: TryAgain) -> None:
-        """The FHIR server does not answer, before any entry was tried."""
+        """The FHIR server does not answer before any entry was tried, or the DICOM server does not."""
         self.failed(error.name, error.public)
         await self.rest("retrying")
 

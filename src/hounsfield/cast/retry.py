@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 from hounsfield.cast.failure import EntryRefused, Faulted, TryAgain, conflict, fhir_refusal
 from hounsfield.cast.options import RetryTiming
-from hounsfield.fhir.target import FhirError, FhirTarget, FhirUnreachable
+from hounsfield.fhir.target import FhirError, FhirTarget, FhirTokenRefused, FhirTokenUnavailable, FhirUnreachable
 
 _TRANSIENT = (408, 425)
+_REFUSALS = {
+    401: "It wants a token that is for it: see Fhir:Authentication.",
+    403: "Who we are signed in as (Fhir:Authentication) lacks a permission there.",
+}
 _CONFLICTS = (409, 412)
 _GONE = (404, 410)
 
@@ -16,8 +20,13 @@ def transient_or_faulted(error: FhirError) -> TryAgain | Faulted | None:
     """What a failed request of any kind means if it is not about the request itself; None if it is (D1, D12)."""
     status = error.status
     detail = str(error)
-    if status in (401, 403):
-        return Faulted("FhirClientException", f"The FHIR server refused the credentials with status {status}.")
+    if isinstance(error, FhirTokenRefused):
+        return Faulted("FailToRetrieveTokenException", detail)
+    if isinstance(error, FhirTokenUnavailable):
+        return TryAgain("RetryableException", detail, public=detail, retry_after=error.retry_after)
+    if status in _REFUSALS:
+        public = f"The FHIR server refused the credentials with status {status}. {_REFUSALS[status]}"
+        return Faulted("FhirClientException", public)
     if status == 429:
         public = "The FHIR server is too busy."
         return TryAgain(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from hounsfield.cast.failure import Faulted, TryAgain
-from hounsfield.cast.feed import FeedReader, FeedUnavailable
+from hounsfield.cast.feed import FeedAway, FeedReader, FeedRefused, FeedUnavailable
 from hounsfield.cast.journal import Journal
 from hounsfield.cast.options import CastOptions
 from hounsfield.cast.retry import of_search
@@ -124,6 +124,9 @@ class CastWorker:
             except TryAgain as error:
                 await self._journal.unavailable(error)
                 pause = timedelta(seconds=self._options.retry_timing.probe)
+            except FeedAway as error:
+                await self._journal.unavailable(TryAgain("RetryableException", str(error), public=str(error)))
+                pause = timedelta(seconds=self._options.retry_timing.probe)
             except (LeaseLost, StoreUnavailable):
                 raise
             except Exception as error:
@@ -134,7 +137,7 @@ class CastWorker:
     async def _faulted(self, error: Exception) -> None:
         fault = error if isinstance(error, Faulted) else Faulted(type(error).__name__, "Casting failed unexpectedly.")
         if isinstance(error, FeedUnavailable):
-            fault = Faulted(type(error).__name__, str(error))
+            fault = Faulted(error.name if isinstance(error, FeedRefused) else type(error).__name__, str(error))
         self._is_fit = False
         logger.error("Casting is at a standstill: %s: %s", fault.name, fault.message)
         await self._journal.faulted(fault)

@@ -97,7 +97,7 @@ def build(options: ProcessOptions) -> Application:
         if settings.text("Fhir:Endpoint"):
             # The embedded store is in the index database, which has its check.
             target = HttpFhirTarget(settings.text("Fhir:Endpoint"))
-            checks["FhirStore"] = fhir_check(target)
+            checks["FhirStore"] = fhir_check(target, signs_in=settings.flag("Fhir:Authentication:Enabled"))
             closing.append(target.close)
     if options.fhir:
         routes += fhir_routes(FhirStore(archive.database, f"{options.own_root}fhir"))

@@ -17,6 +17,9 @@ from hounsfield.fhir.client import HttpFhirTarget
 from hounsfield.fhir.embedded import EmbeddedTarget
 from hounsfield.fhir.store import FhirStore
 from hounsfield.fhir.target import FhirTarget
+from hounsfield.security.access_tokens import BearerAuth
+from hounsfield.security.credentials import credential
+from hounsfield.security.sign_in import bearer_auth
 from hounsfield.settings import Settings
 
 LOCAL_POLL = timedelta(seconds=5)
@@ -51,7 +54,7 @@ async def run_embedded(options: ProcessOptions, database: Database, stop: asynci
     endpoint = settings.text("Fhir:Endpoint")
     target: FhirTarget
     if endpoint:
-        target = HttpFhirTarget(endpoint)
+        target = HttpFhirTarget(endpoint, auth=_auth(settings, "Fhir"))
     else:
         own = f"{options.own_root}fhir"
         target = EmbeddedTarget(FhirStore(database, own), own)
@@ -67,11 +70,16 @@ async def run_standalone(settings: Settings, database_url: str) -> None:
     public = settings.text("DicomWeb:Endpoint")
     feed = HttpFeedReader(
         settings.text("DicomWeb:PrivateEndpoint") or public,
+        auth=_auth(settings, "DicomWeb"),
         ignore_json_parsing_errors=settings.flag("DicomCast:Features:IgnoreJsonParsingErrors"),
     )
-    target = HttpFhirTarget(settings.text("Fhir:Endpoint"))
+    target = HttpFhirTarget(settings.text("Fhir:Endpoint"), auth=_auth(settings, "Fhir"))
     await _run(feed, target, database, cast_options(settings, public, REMOTE_POLL), stop)
     await database.close()
+
+
+def _auth(settings: Settings, server: str) -> BearerAuth | None:
+    return bearer_auth(credential(settings, server))
 
 
 async def _run(

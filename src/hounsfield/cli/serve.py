@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,8 @@ from hounsfield.database.connect import open_database
 from hounsfield.errors import SettingsError
 from hounsfield.index.partitions import is_partitioned
 from hounsfield.security import roles
-from hounsfield.security.urls import require_safe_url
+from hounsfield.security.credentials import credential
+from hounsfield.security.urls import is_safe_url, require_safe_url
 from hounsfield.settings import Settings
 from hounsfield.storage.urls import check_url
 
@@ -80,6 +82,8 @@ def serve(
     refuse_insecure(host, allow_insecure or settings.flag("DicomServer:Security:Enabled"))
     check_url(object_store(settings)[0])
     refuse_credentials_of_anybody(settings)
+    if cast and settings.flag("DicomCast:Enabled") and settings.text("Fhir:Endpoint"):
+        refuse_unfit_credentials(settings, {"Fhir": "Fhir:Endpoint"})
     host = listening.resolved(host)
     require_free_port(host, port)
     prepare_data_dir(data_dir)
@@ -147,6 +151,9 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting
         if not settings.text(key):
             raise SettingsError(f"{key} is not set; give it in the settings file or as {key.replace(':', '__')}.")
     normalise_root(settings.text("DicomWeb:Endpoint"))
+    private = "DicomWeb:PrivateEndpoint"
+    feed = private if settings.text(private) else "DicomWeb:Endpoint"
+    refuse_unfit_credentials(settings, {"DicomWeb": feed, "Fhir": "Fhir:Endpoint"})
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
     from hounsfield.cli.casting import run_standalone
@@ -172,6 +179,18 @@ def refuse_unsafe_security(settings: Settings) -> None:
     require_safe_url(settings.text(authority), authority)
     if not audiences(settings):
         typer.echo(f"hounsfield: {section}:Authentication:Audience is not set, so every token is refused.", err=True)
+
+
+def refuse_unfit_credentials(settings: Settings, servers: Mapping[str, str]) -> None:
+    """Raise SettingsError if signing in at a server could not work; warn if its address is not encrypted.
+
+    ``servers``: the key of the address by the first part of the keys that say how to sign in.
+    """
+    for server, endpoint in servers.items():
+        if credential(settings, server) is not None and not is_safe_url(settings.text(endpoint)):
+            typer.echo(
+                f"hounsfield: {endpoint} is not an https URL: everybody on the way can read our tokens.", err=True
+            )
 
 
 def refuse_credentials_of_anybody(settings: Settings) -> None:

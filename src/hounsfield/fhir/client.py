@@ -2,15 +2,22 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
 
-from hounsfield.fhir.target import FhirError, FhirUnreachable, Match, Resource
+from hounsfield.fhir.target import (
+    FhirError,
+    FhirTokenRefused,
+    FhirTokenUnavailable,
+    FhirUnreachable,
+    Match,
+    Resource,
+)
+from hounsfield.security.access_tokens import BearerAuth, TokenRefused, TokenUnavailable
+from hounsfield.security.retry_after import retry_after
 
 # It logs whole URLs, and those of searches hold patient ids.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -27,14 +34,22 @@ MAX_PAGES = 1_000
 class HttpFhirTarget:
     """See :class:`~hounsfield.fhir.target.FhirTarget`. ``endpoint`` with or without slash at its end.
 
-    ``transport`` replaces the network.
+    ``auth`` signs in every request; it is closed with the target. ``transport`` replaces the network.
     """
 
     def __init__(
-        self, endpoint: str, *, timeout: float = TIMEOUT_SECONDS, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        endpoint: str,
+        *,
+        auth: BearerAuth | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base = endpoint.rstrip("/")
-        self._client = httpx.AsyncClient(timeout=timeout, transport=transport, headers={"Accept": FHIR_JSON})
+        self._auth = auth
+        headers = {"Accept": FHIR_JSON}
+        # Redirects are not followed: token and patient data are for this server alone.
+        self._client = httpx.AsyncClient(auth=auth, timeout=timeout, transport=transport, headers=headers)
 
     @property
     def endpoint(self) -> str:
@@ -70,12 +85,18 @@ class HttpFhirTarget:
 
     async def close(self) -> None:
         await self._client.aclose()
+        if self._auth is not None:
+            await self._auth.close()
 
     async def _exchange(self, method: str, url: str, body: Resource | None = None) -> Resource:
         content = None if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"Content-Type": FHIR_JSON}
         try:
             response = await self._client.request(method, url, content=content, headers=headers)
+        except TokenUnavailable as error:
+            raise FhirTokenUnavailable(str(error), retry_after=error.retry_after) from error
+        except TokenRefused as error:
+            raise FhirTokenRefused(str(error)) from error
         except httpx.TransportError as error:
             raise FhirUnreachable(f"{method} failed: {type(error).__name__}.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -88,7 +109,7 @@ class HttpFhirTarget:
             raise FhirError(
                 _diagnostics(answer),
                 status=response.status_code,
-                retry_after=_retry_after(response.headers.get("Retry-After")),
+                retry_after=retry_after(response.headers.get("Retry-After")),
             )
         if not isinstance(answer, dict):
             raise FhirError("The answer is not a JSON object.", status=response.status_code)
@@ -138,18 +159,3 @@ def _diagnostics(answer: object) -> str:
         said = issue.get("diagnostics") or (details.get("text") if isinstance(details, dict) else None)
         texts.append(str(said or issue.get("code")))
     return " ".join(texts) or "No OperationOutcome."
-
-
-def _retry_after(header: str | None) -> float | None:
-    """The seconds a ``Retry-After`` asks for, given as a number or as a date (RFC 9110 §10.2.3)."""
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        moment = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)

@@ -24,6 +24,14 @@ class FhirUnreachable(FhirError):
     """No connection, or no answer in time."""
 
 
+class FhirTokenUnavailable(FhirUnreachable):
+    """Nobody gives us a token for the server now. The message is for people and holds no patient data."""
+
+
+class FhirTokenRefused(FhirError):
+    """We are not given a token until somebody changes something. The message says what, for people as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """One entry of a search answer: the resource and its search mode (``match``, ``include``, ``outcome``)."""

@@ -1,4 +1,4 @@
-"""Which addresses may be trusted with secrets, and what they answer."""
+"""Which addresses may be trusted with secrets."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -8,10 +8,18 @@ from hounsfield.errors import SettingsError
 
 def require_safe_url(url: str, what: str) -> None:
     """Raise SettingsError unless ``url`` is https, or http on this machine."""
-    parts = urlsplit(url)
-    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))):
-        return
-    raise SettingsError(f"{what} must be an https URL; plain http is for an address of this machine only.")
+    if not is_safe_url(url):
+        raise SettingsError(f"{what} must be an https URL; plain http is for an address of this machine only.")
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether what is sent to ``url`` is encrypted or stays on this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host or "")))
 
 
 def is_loopback(host: str) -> bool:

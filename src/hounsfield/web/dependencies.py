@@ -31,26 +31,32 @@ def worker_check(database: Database, *, started_here: bool) -> Check:
     return check
 
 
-def fhir_check(target: HttpFhirTarget) -> Check:
-    """Whether the FHIR server cast writes to answers; DICOM goes on without it, so ``Degraded`` at worst."""
+def fhir_check(target: HttpFhirTarget, *, signs_in: bool) -> Check:
+    """Whether the FHIR server cast writes to answers; DICOM goes on without it, so ``Degraded`` at worst.
+
+    ``signs_in``: cast has credentials for it. The check has none, so that not every API process fetches tokens; whether
+    they are good is what the check of cast tells.
+    """
     kept = Health(HEALTHY, "")
     asked = float("-inf")
 
     async def check() -> Health:
         nonlocal kept, asked
         if time.monotonic() - asked >= FHIR_SECONDS:
-            kept = await _state(target)
+            kept = await _state(target, signs_in)
             asked = time.monotonic()
         return kept
 
     return check
 
 
-async def _state(target: HttpFhirTarget) -> Health:
+async def _state(target: HttpFhirTarget, signs_in: bool) -> Health:
     try:
         status = await target.status()
     except FhirError:
         return Health(DEGRADED, "The FHIR server does not answer.")
+    if status in (401, 403) and signs_in:
+        return Health(HEALTHY, "The FHIR server answers; it wants a token.")
     if status in (401, 403):
         return Health(DEGRADED, "The FHIR server refuses our credentials.", {"status": status})
     if status >= 400:
