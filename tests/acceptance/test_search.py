@@ -193,6 +193,16 @@ def test_queries_that_are_refused(client: httpx.Client, query: str, name: str) -
         refused(client, path, query, name)
 
 
+@pytest.mark.parametrize("key", ["Modality", "InstanceNumber", "patientname", "0010FFFE", "Foo", "PatientID.Foo"])
+def test_who_asks_for_what_cannot_be_searched_learns_what_can(client: httpx.Client, key: str) -> None:
+    response = client.get("/v2/studies", params={key: "1"})
+    assert response.status_code == 400
+    assert f"'{key}'" in response.text
+    listed = response.text.rstrip(".").rpartition(": ")[2].split(", ")
+    assert {"StudyInstanceUID", "PatientName", "StudyTime", "ModalitiesInStudy"} <= set(listed)
+    assert not {"Modality", "SOPInstanceUID"} & set(listed)
+
+
 @pytest.mark.parametrize("query", ["PatientName=<b>", "PatientName=%3cb", "x=%3C", "limit=1&%3c"])
 def test_a_query_with_an_angle_bracket_is_refused_everywhere(client: httpx.Client, query: str) -> None:
     for path in ("v2/studies", "v1/changefeed", "health/check", "nowhere", "v2/studies/1.2"):

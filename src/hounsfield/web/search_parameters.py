@@ -131,12 +131,18 @@ def _searchable(
 
 
 def _attribute(name: str, searchable: Sequence[Attribute]) -> Attribute:
-    tag = path_of(name, name)
+    try:
+        tag = path_of(name, name)
+    except BadRequest as error:
+        raise BadRequest(f"{error.message} These can be searched here: {_names(searchable)}.") from error
     for attribute in searchable:
         if attribute.tag == tag:
             return attribute
-    names = ", ".join(attribute.keyword for attribute in searchable)
-    raise _invalid(name, f"It cannot be searched here; these can: {names}.")
+    raise _invalid(name, f"It cannot be searched here; these can: {_names(searchable)}.")
+
+
+def _names(searchable: Sequence[Attribute]) -> str:
+    return ", ".join(attribute.keyword for attribute in searchable)
 
 
 def path_of(identifier: str, parameter: str) -> str:
