@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hounsfield.cast.error_tables import ErrorRow, InvalidToken, StoredError
 from hounsfield.cast.failure import Table
-from hounsfield.cast.state import (
-    Activity,
-    Attempt,
-    CastState,
-    ErrorRow,
-    InvalidToken,
-    LastError,
-    Outcome,
-    Progress,
-    StoredError,
-)
+from hounsfield.cast.state import Activity, Attempt, CastState, LastError, Outcome, Progress
 from hounsfield.cast.step import Remove
 from hounsfield.cast.study_values import InstanceValues
 from hounsfield.database.connect import open_database
