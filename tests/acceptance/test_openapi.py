@@ -115,7 +115,7 @@ def ok(operation: Operation) -> httpx.Response:
         return openapi_tags.all_well(operation)
     if operation.method == "post":
         return operation.call(new(operation))
-    if operation.name == "ListCastErrors":
+    if operation.name in ("ListCastErrors", "EmptyCastErrors"):
         return operation.call(operation.stored, query="?table=InvalidDicomTagExceptionTable&limit=1")
     return operation.call(operation.stored)
 

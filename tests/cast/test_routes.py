@@ -235,7 +235,6 @@ async def test_every_error_that_is_named_has_its_advice() -> None:
         "ServerTooBusyException", "ResourceConflictException", "TimeoutRejectedException", "TransactionFailedException",
         "InvalidFhirResponseException", "MultipleMatchingResourcesException", "FhirResourceValidationException",
         "MissingRequiredDicomTagException", "InvalidDicomTagValueException", "FeedUnavailable", "FeedUnreadable",
-        "FeedAway",
         "DicomWebException",
         "TableStoreUnavailable",
     }  # fmt: skip

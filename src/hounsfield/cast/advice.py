@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 _NO_ANSWER = (
-    "Nothing is lost: it is tried again until it works. If it lasts, see whether the FHIR server runs and can be "
-    "reached from here."
+    "Nothing is lost: it is tried again until it works. If it lasts, see whether that server runs and can be reached "
+    "from here."
 )
 _FHIR_CONTENT = (
     "Put the content of the FHIR server right (the row in FhirFailToStoreExceptionTable says what is wrong), then try "
@@ -40,7 +40,6 @@ _ADVICE: Mapping[str, str] = {
     "MissingRequiredDicomTagException": _AT_THE_SOURCE,
     "InvalidDicomTagValueException": _AT_THE_SOURCE,
     "FeedUnavailable": _FEED,
-    "FeedAway": _FEED,
     "DicomWebException": (
         "See whether DicomWeb:Authentication names an identity that may read at the DICOM server. It is tried again by "
         "itself."

@@ -19,6 +19,7 @@ from hounsfield.database.engine import Database, Transaction, Value
 
 RETRYABLE = (Table.FHIR_FAIL, Table.DICOM_FAIL, Table.TRANSIENT_FAILURE)
 """The tables of entries that were skipped. What is in the other two is in FHIR, or still being tried."""
+REMOVED_AT_ONCE = 1000
 MAX_NUMBER = 2**63 - 1
 
 
@@ -111,22 +112,27 @@ async def remove_tried_again(tx: Transaction, sequences: Collection[int], *, cop
 
 
 async def empty(database: Database, table: Table, *, copied_elsewhere: bool) -> None:
-    """Remove every row of a table."""
+    """Remove every row that a table has now, some at a time: SQLite has one writer, and stores must not wait."""
+    which = (
+        "row_key IN (SELECT row_key FROM cast_error WHERE table_name = ? AND timestamp <= ? ORDER BY sequence LIMIT ?)"
+    )
+    values: list[Value] = [table.value, now(), REMOVED_AT_ONCE]
 
-    async def unit(tx: Transaction) -> None:
-        await _remove(tx, "table_name = ?", [table.value], copied_elsewhere)
+    async def unit(tx: Transaction) -> int:
+        return await _remove(tx, which, values, copied_elsewhere)
 
-    await database.write(unit)
+    while await database.write(unit):
+        pass
 
 
-async def _remove(tx: Transaction, which: str, values: list[Value], copied_elsewhere: bool) -> None:
+async def _remove(tx: Transaction, which: str, values: list[Value], copied_elsewhere: bool) -> int:
     if copied_elsewhere:
         await tx.execute(
             "INSERT INTO cast_error_removed (row_key, table_name, partition_key) "
             f"SELECT row_key, table_name, partition_key FROM cast_error WHERE {which}",
             *values,
         )
-    await tx.execute(f"DELETE FROM cast_error WHERE {which}", *values)
+    return await tx.execute(f"DELETE FROM cast_error WHERE {which}", *values)
 
 
 async def page(

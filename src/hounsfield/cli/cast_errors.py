@@ -225,7 +225,7 @@ def _status_rows(found: Record) -> Iterator[tuple[str, str]]:
 
 
 _STATES: Final = {
-    "idle": "idle: everything is in FHIR",
+    "idle": "idle: every entry has been dealt with",
     "running": "running: entries are being written",
     "retrying": "retrying: waits to try again",
     "faulted": "faulted: nothing goes on until something is changed",
