@@ -149,6 +149,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("DicomCastWorker:PollInterval", timedelta, None, "Pause between looks at the feed: 1 minute, in serve 5 seconds."),
     Setting("DicomCastWorker:PollIntervalDuringCatchup", timedelta, timedelta(0), "Pause between pages of a backlog."),
     Setting("RetryConfiguration:TotalRetryDuration", timedelta, timedelta(minutes=10), "How long one entry is retried."),
+    Setting("TableStore:ConnectionString", str, "", "Azure tables that get a copy of cast's error rows."),
+    Setting("TableStore:TableNamePrefix", str, "", "What their names begin with."),
     Setting("Patient:PatientSystemId", str, "", "System of Patient.identifier."),
     Setting("Patient:IsIssuerIdUsed", bool, False, "Take the system from IssuerOfPatientID."),
     *_sign_in("Fhir", "the FHIR server"),
@@ -200,7 +202,12 @@ SECTIONS = frozenset(row.key.split(":")[0].lower() for row in TABLE)
 _BY_KEY = {row.key.lower(): row for row in TABLE}
 
 SECRETS = frozenset(
-    {"objectstore:secretaccesskey", "blobstore:connectionstring", "externalblobstore:connectionstring"}
+    {
+        "objectstore:secretaccesskey",
+        "blobstore:connectionstring",
+        "externalblobstore:connectionstring",
+        "tablestore:connectionstring",
+    }
 ) | {key for key in _BY_KEY if key.endswith((":clientsecret", ":password", ":certificate"))}
 """Keys whose values are never printed. Of addresses only what is secret in them is left out."""
 

@@ -106,6 +106,8 @@ TOKEN_WANTED = [
     ("DELETE", "/fhir/Patient/1"),
     ("GET", "/cast/status"),
     ("GET", "/cast/errors?table=FhirRetryExceptionTable"),
+    ("DELETE", "/cast/errors?table=FhirRetryExceptionTable"),
+    ("POST", "/cast/retry"),
     ("GET", "/statistics"),
     ("GET", "/metrics"),
 ]
@@ -365,6 +367,9 @@ def test_roles_on_the_rest(api: httpx.Client, tokens: dict[str, dict[str, str]])
         assert api.get(path, headers=tokens["writer"]).status_code == 403
         answer = api.get(path, headers=tokens["reader"])
         assert answer.status_code in (200, 400), path
+    for method, path in (("POST", "/cast/retry"), ("DELETE", "/cast/errors?table=TransientRetryExceptionTable")):
+        assert api.request(method, path, headers=tokens["reader"]).status_code == 403
+        assert api.request(method, path, headers=tokens["writer"]).status_code in (202, 204)
 
 
 def test_partitions_need_more(tmp_path: Path, provider: OidcProvider) -> None:
@@ -427,6 +432,8 @@ def test_two_entries_an_action(api: httpx.Client, guarded: Server, tokens: dict[
         ("GET", "/fhir/Patient/none", "fhir-read", 404),
         ("GET", "/fhir/Patient", "fhir-search", 200),
         ("GET", "/cast/status", "cast-status", 200),
+        ("POST", "/cast/retry?study=1.2.3", "cast-retry", 202),
+        ("DELETE", "/cast/errors?table=TransientRetryExceptionTable", "empty-cast-errors", 204),
         ("DELETE", dicomweb.study_path(ds), "delete", 204),
     ]
     for method, path, _, status in steps:

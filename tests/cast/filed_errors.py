@@ -1,7 +1,8 @@
 """What cast has filed as failed."""
 
+from hounsfield.cast.error_tables import StoredError
 from hounsfield.cast.failure import Table
-from hounsfield.cast.state import CastState, StoredError
+from hounsfield.cast.state import CastState
 
 
 async def rows(state: CastState, table: Table) -> list[StoredError]:

@@ -10,13 +10,16 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hounsfield.cast.advice import advice
+from hounsfield.cast.error_tables import ErrorRow
 from hounsfield.cast.failure import Table
-from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome, Progress
+from hounsfield.cast.state import Activity, Attempt, CastState, LastError, Outcome, Progress
 from hounsfield.cast.step import Remove
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
-from hounsfield.web import cast
-from hounsfield.web.cast import cast_check, cast_routes
+from hounsfield.web import cast_status
+from hounsfield.web.cast import cast_routes
+from hounsfield.web.cast_status import cast_check
 from hounsfield.web.errors import render
 
 TABLES = [
@@ -63,16 +66,22 @@ async def test_before_anything_happened(client: httpx.AsyncClient) -> None:
         "syncedSequence": 0,
         "latestSequence": 9,
         "lag": 9,
+        "lagSeconds": None,
+        "rate": 0.0,
         "syncedDate": None,
         "current": None,
         "lastError": None,
         "errorCounts": dict.fromkeys(TABLES, 0),
+        "retries": [],
+        "tableStore": None,
     }
 
 
 async def test_at_work(client: httpx.AsyncClient, state: CastState) -> None:
     current = Attempt(7, "1.1", "1.2", "1.3", 3, 1_700_000_000_500_000)
-    activity = Activity("retrying", IDLE.fhir_endpoint, IDLE.dicom_web_endpoint, current, LastError("X", "y", 0))
+    activity = Activity(
+        "retrying", IDLE.fhir_endpoint, IDLE.dicom_web_endpoint, current, LastError("RetryableException", "y", 0), 2.5
+    )
     await state.save(Progress(6), [Outcome([ErrorRow(Table.TRANSIENT_RETRY, STEP, "X", "y", 1)])], activity)
     found = await status(client)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", found.pop("syncedDate"))
@@ -84,6 +93,8 @@ async def test_at_work(client: httpx.AsyncClient, state: CastState) -> None:
         "syncedSequence": 6,
         "latestSequence": 9,
         "lag": 3,
+        "lagSeconds": None,
+        "rate": 2.5,
         "current": {
             "sequence": 7,
             "studyInstanceUid": "1.1",
@@ -92,8 +103,15 @@ async def test_at_work(client: httpx.AsyncClient, state: CastState) -> None:
             "attempt": 3,
             "nextAttemptDate": "2023-11-14T22:13:20.500000Z",
         },
-        "lastError": {"type": "X", "message": "y", "date": "1970-01-01T00:00:00.000000Z"},
+        "lastError": {
+            "type": "RetryableException",
+            "message": "y",
+            "advice": advice("RetryableException"),
+            "date": "1970-01-01T00:00:00.000000Z",
+        },
         "errorCounts": dict.fromkeys(TABLES, 0) | {"TransientRetryExceptionTable": 1},
+        "retries": [],
+        "tableStore": None,
     }
 
 
@@ -148,6 +166,81 @@ async def test_pages(client: httpx.AsyncClient, state: CastState) -> None:
     assert second["continuationToken"] is None
 
 
+async def test_rows_of_a_study_and_since_a_time(client: httpx.AsyncClient, state: CastState) -> None:
+    for number, study in enumerate(["1.1", "1.2", "1.1"], 1):
+        row = ErrorRow(Table.FHIR_FAIL, Remove(number, study, "1.2", "1.3"), "X", "y")
+        await state.save(Progress(0), [Outcome([row])], IDLE)
+    every = (await client.get("/cast/errors", params={"table": TABLES[0]})).json()["entries"]
+    times = {row["changeFeedSequence"]: row["timestamp"] for row in every}
+
+    async def found(**choice: str) -> list[int]:
+        answer = await client.get("/cast/errors", params={"table": TABLES[0], **choice})
+        return [row["changeFeedSequence"] for row in answer.json()["entries"]]
+
+    assert await found(study="1.1") == [3, 1]
+    assert await found(study="1") == []
+    assert await found(since=times[2]) == [3, 2]
+    assert await found(since=times[2].replace("Z", "")) == [3, 2]
+    assert await found(study="1.2", since=times[3]) == []
+    assert await found(since="2000-01-01") == [3, 2, 1]
+    page = (await client.get("/cast/errors", params={"table": TABLES[0], "study": "1.1", "limit": "1"})).json()
+    assert await found(study="1.1", continuationToken=page["continuationToken"]) == [1]
+
+
+async def test_emptying_a_table(client: httpx.AsyncClient, state: CastState) -> None:
+    await state.save(Progress(0), [Outcome([ErrorRow(table, STEP, "X", "y") for table in Table])], IDLE)
+    answer = await client.delete("/cast/errors", params={"table": TABLES[2]})
+    assert (answer.status_code, answer.content) == (204, b"")
+    counts = (await status(client))["errorCounts"]
+    assert counts == dict.fromkeys(TABLES, 1) | {TABLES[2]: 0}
+
+
+async def test_asking_for_another_try(client: httpx.AsyncClient, state: CastState) -> None:
+    await state.save(Progress(0), [Outcome([ErrorRow(table, STEP, "X", "y") for table in Table])], IDLE)
+    answer = await client.post("/cast/retry")
+    assert (answer.status_code, answer.json()) == (202, {"tables": [TABLES[0], TABLES[1], TABLES[4]], "entries": 3})
+    assert {each["table"] for each in (await status(client))["retries"]} == {TABLES[0], TABLES[1], TABLES[4]}
+    answer = await client.post("/cast/retry", params={"table": TABLES[1], "study": "1.1"})
+    assert answer.json() == {"tables": [TABLES[1]], "entries": 1}
+    assert "1.1" in [each["studyUid"] for each in (await status(client))["retries"]]
+    assert (await client.post("/cast/retry", params={"study": "7.7"})).json()["entries"] == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "named"),
+    [
+        ("DELETE", "/cast/errors", "table"),
+        ("DELETE", "/cast/errors?table=Nonsense", "table"),
+        ("POST", "/cast/retry?table=", "table"),
+        ("POST", "/cast/retry?table=TransientRetryExceptionTable", "table"),
+        ("POST", "/cast/retry?table=InvalidDicomTagExceptionTable", "table"),
+        ("POST", "/cast/retry?study=", "study"),
+        ("POST", "/cast/retry?study=x", "study"),
+    ],
+)
+async def test_refusals_of_changes(
+    client: httpx.AsyncClient, state: CastState, method: str, path: str, named: str
+) -> None:
+    await state.save(Progress(0), [Outcome([ErrorRow(table, STEP, "X", "y") for table in Table])], IDLE)
+    answer = await client.request(method, path)
+    assert answer.status_code == 400
+    assert f"'{named}'" in answer.text
+    found = await status(client)
+    assert (found["errorCounts"], found["retries"]) == (dict.fromkeys(TABLES, 1), [])
+
+
+async def test_every_error_that_is_named_has_its_advice() -> None:
+    names = {
+        "InvalidFhirServerException", "FhirClientException", "FailToRetrieveTokenException", "RetryableException",
+        "ServerTooBusyException", "ResourceConflictException", "TimeoutRejectedException", "TransactionFailedException",
+        "InvalidFhirResponseException", "MultipleMatchingResourcesException", "FhirResourceValidationException",
+        "MissingRequiredDicomTagException", "InvalidDicomTagValueException", "FeedUnavailable", "FeedUnreadable",
+        "DicomWebException",
+        "TableStoreUnavailable",
+    }  # fmt: skip
+    assert all(advice(name) != advice("KeyError") for name in names)
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [
@@ -162,6 +255,11 @@ async def test_pages(client: httpx.AsyncClient, state: CastState) -> None:
         ("table=FhirFailToStoreExceptionTable&limit=ten", "limit"),
         ("table=FhirFailToStoreExceptionTable&limit=1.5", "limit"),
         ("table=FhirFailToStoreExceptionTable&continuationToken=x", "continuationToken"),
+        ("table=FhirFailToStoreExceptionTable&study=", "study"),
+        ("table=FhirFailToStoreExceptionTable&study=1.2;x", "study"),
+        ("table=FhirFailToStoreExceptionTable&since=", "since"),
+        ("table=FhirFailToStoreExceptionTable&since=yesterday", "since"),
+        ("table=FhirFailToStoreExceptionTable&since=99999-01-01", "since"),
     ],
 )
 async def test_refusals_name_the_parameter(client: httpx.AsyncClient, query: str, named: str) -> None:
@@ -191,7 +289,7 @@ async def test_health(
     enabled: bool,
     health: str,
 ) -> None:
-    monkeypatch.setattr(cast, "STARTING_SECONDS", 0)
+    monkeypatch.setattr(cast_status, "STARTING_SECONDS", 0)
     if activity:
         await state.report(Activity(activity, "f", "d"))
     found = await cast_check(database, nine, enabled=enabled)()
@@ -202,5 +300,5 @@ async def test_health(
 async def test_health_while_the_server_starts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     check = cast_check(database, nine, enabled=True)
     assert (await check()).status == "Healthy"
-    monkeypatch.setattr(cast, "STARTING_SECONDS", 0)
+    monkeypatch.setattr(cast_status, "STARTING_SECONDS", 0)
     assert (await check()).status == "Degraded"

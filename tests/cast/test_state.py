@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hounsfield.cast import error_tables
+from hounsfield.cast.error_tables import Choice, ErrorRow, InvalidToken, StoredError
 from hounsfield.cast.failure import Table
-from hounsfield.cast.state import (
-    Activity,
-    Attempt,
-    CastState,
-    ErrorRow,
-    InvalidToken,
-    LastError,
-    Outcome,
-    Progress,
-    StoredError,
-)
+from hounsfield.cast.state import Activity, Attempt, CastState, LastError, Outcome, Progress
 from hounsfield.cast.step import Remove
 from hounsfield.cast.study_values import InstanceValues
 from hounsfield.database.connect import open_database
@@ -44,7 +36,14 @@ async def database(state_url: str) -> AsyncIterator[Database]:
     database = open_database(state_url)
 
     async def empty(tx: Transaction) -> None:
-        for table in ("cast_state", "cast_status", "cast_error", "cast_updated_instance"):
+        for table in (
+            "cast_state",
+            "cast_status",
+            "cast_error",
+            "cast_updated_instance",
+            "cast_error_removed",
+            "cast_retry",
+        ):
             await tx.execute(f"DELETE FROM {table}")
 
     await database.write(empty)
@@ -183,3 +182,35 @@ async def test_study_values_of_updated_instances(state: CastState) -> None:
     await state.save(Progress(2), [Outcome((), "1.1", {"a": two, "c": one}, {"a": one, "b": one})], ACTIVITY)
     assert await state.updated_instances("1.1") == {"a": two, "c": one}
     assert await state.updated_instances("1.9") == {"a": two}
+
+
+async def test_a_large_table_is_emptied_alone(
+    database: Database, state: CastState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(error_tables, "REMOVED_AT_ONCE", 10)
+    await state.save(Progress(0), [Outcome([row(sequence) for sequence in range(25)])], ACTIVITY)
+    await state.save(Progress(0), [Outcome([row(1, Table.DICOM_FAIL)])], ACTIVITY)
+    await error_tables.empty(database, Table.FHIR_FAIL, copied_elsewhere=True)
+    counts = (await state.status()).error_counts
+    assert (counts[Table.FHIR_FAIL], counts[Table.DICOM_FAIL]) == (0, 1)
+    with_tables = CastState(database, has_table_store=True)
+    assert (await with_tables.status()).uncopied == 26
+
+
+async def test_requests_on_both_engines(database: Database, state: CastState) -> None:
+    for sequence in (3, 5, 5, 9):
+        await state.save(Progress(0), [Outcome([row(sequence)])], ACTIVITY)
+    assert await error_tables.request_retry(database, error_tables.RETRYABLE, "1.1") == 4
+    (request,) = (await state.status()).retries
+    assert await error_tables.retry_requests(database) == [request]
+    assert await error_tables.to_try_again(database, request, 0, 2) == [3, 5]
+    assert await error_tables.to_try_again(database, request, 5, 2) == [9]
+    again = Outcome([row(9)], tried_again=[3, 9], request=request)
+    await state.save(Progress(0), [again], ACTIVITY)
+    assert await error_tables.to_try_again(database, request, 0, 9) == [5]
+    assert await error_tables.page(database, Table.FHIR_FAIL, 9, None, Choice("1.1", request.created + 1)) == (
+        [one for one in (await state.errors(Table.FHIR_FAIL, 9, None))[0] if one.sequence == 9],
+        None,
+    )
+    await error_tables.end_request(database, request)
+    assert (await state.status()).retries == []

@@ -13,7 +13,8 @@ import typer
 
 from hounsfield import __version__, settings
 from hounsfield.cast.failure import Table
-from hounsfield.cli.main import COMMANDS
+from hounsfield.cli.main import COMMANDS as SINGLE_WORDS
+from hounsfield.cli.main import SUBCOMMANDS
 from hounsfield.errors import SettingsError
 from hounsfield.fhir.search_parameters import PARAMETERS
 from hounsfield.index.attributes import SEARCHABLE
@@ -24,6 +25,7 @@ from tests.docs.pages import PAGES, README, ROOT, anchors, bare, blocks, code, l
 OPERATE, INTEGRATE, MIGRATE, ARCHITECTURE = (
     ROOT / "docs" / f"{name}.md" for name in ("operate", "integrate", "migrate", "architecture")
 )
+COMMANDS = SINGLE_WORDS | {" ".join(words): command for words, command in SUBCOMMANDS.items()}
 KEYS = {row.key for row in TABLE}
 TYPES = {str: "text", bool: "true/false", int: "integer", timedelta: "time", list: "list"}
 
@@ -142,7 +144,9 @@ def test_commands_in_the_examples_exist() -> None:
             if block.language in ("sh", "ini"):
                 for line in block.text.replace("\\\n", " ").splitlines():
                     for found in re.finditer(r"\bhounsfield (\w+)([^|&;$]*)", line):
-                        used.setdefault(found[1], set()).update(re.findall(r"(?<= )--[\w-]+", found[2]))
+                        words = f"{found[1]} {found[2].split()[0]}" if found[2].split() else ""
+                        name = words if words in COMMANDS else found[1]
+                        used.setdefault(name, set()).update(re.findall(r"(?<= )--[\w-]+", found[2]))
     assert {"serve", "cast", "worker", "upload", "download", "query", "status"} <= used.keys()
     for name, options in used.items():
         assert options <= _options(name).keys(), name

@@ -1,4 +1,4 @@
-"""An Azure Blob server (Azurite)."""
+"""An Azure server of blobs or of tables (Azurite)."""
 
 import secrets
 from collections.abc import Iterator
@@ -43,3 +43,17 @@ def azurite_server(directory: Path) -> Iterator[AzuriteServer]:
     ]
     with running(command, directory / "azurite.log", lambda: accepts(port)):
         yield AzuriteServer(f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def azurite_tables(directory: Path, port: int | None = None) -> Iterator[str]:
+    """Azurite's table service, without telemetry; its connection string as TableStore:ConnectionString takes it."""
+    port = port or free_port()
+    command = [
+        *node_program("azurite/dist/src/table/main.js"),
+        *("--tableHost", "127.0.0.1", "--tablePort", str(port), "--location", str(directory / "azurite-tables")),
+        *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+    ]
+    with running(command, directory / "azurite-tables.log", lambda: accepts(port)):
+        endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
+        yield f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};TableEndpoint={endpoint};"

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
+from hounsfield.cast.error_tables import ErrorRow, RetryRequest, now
 from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain
 from hounsfield.cast.feed import FeedEntry
-from hounsfield.cast.state import Activity, Attempt, CastState, ErrorRow, LastError, Outcome, Progress, now
+from hounsfield.cast.pace import Pace
+from hounsfield.cast.state import Activity, Attempt, CastState, LastError, Outcome, Progress
 from hounsfield.cast.step import Step, Upsert
 
 
@@ -39,6 +42,10 @@ class Journal:
         self._saving = asyncio.Lock()
         self._resting = "idle"
         self._last_error: LastError | None = None
+        self._table_store_error: LastError | None = None
+        self._pace = Pace()
+        self._request: RetryRequest | None = None
+        self._tried: set[int] = set()
 
     async def resume(self) -> int:
         """Take up what is saved; the position."""
@@ -49,22 +56,43 @@ class Journal:
 
     async def begin(self, entries: Sequence[FeedEntry]) -> list[FeedEntry]:
         """A page is going to be worked off; its entries that are not finished already."""
-        self._entries, self._next = entries, 0
+        self._entries, self._next, self._request = entries, 0, None
         self._waiting.clear()
         await self._state.report(self._activity())
         return [entry for entry in entries if entry.sequence not in self._finished]
 
+    async def begin_again(self, entries: Sequence[FeedEntry], request: RetryRequest) -> None:
+        """Entries that were skipped are going to be tried again; the position stays where it is."""
+        self._entries, self._next, self._request = entries, 0, request
+        self._tried.clear()
+        self._waiting.clear()
+        await self._state.report(self._activity())
+
     async def finished(self, steps: Sequence[Step | FeedEntry], outcome: Outcome, *, synced: bool) -> None:
-        """Entries are written or filed; the position passes them as soon as it has passed all before them."""
-        self._finished.update(step.sequence for step in steps)
-        while self._next < len(self._entries) and self._entries[self._next].sequence in self._finished:
-            self._position = self._entries[self._next].sequence
-            self._finished.discard(self._position)
-            self._next += 1
+        """Entries are written or filed; the position passes them as soon as it has passed all before them.
+
+        Of entries that are tried again, the rows that said why they were skipped go with the same commit.
+        """
+        sequences = [step.sequence for step in steps]
+        if self._request is None:
+            self._finished.update(sequences)
+        else:
+            self._tried.update(sequences)
+            outcome = replace(outcome, tried_again=sequences, request=self._request)
+        self._move()
+        self._pace.add(len(sequences))
         if synced:
             self._last_error = None
         self._outcomes.append(outcome)
         await self._save()
+
+    def _move(self) -> None:
+        done = self._finished if self._request is None else self._tried
+        while self._next < len(self._entries) and self._entries[self._next].sequence in done:
+            if self._request is None:
+                self._position = self._entries[self._next].sequence
+                self._finished.discard(self._position)
+            self._next += 1
 
     async def _save(self) -> None:
         """Save what is not saved yet. Those who come while a save is under way share the next."""
@@ -107,6 +135,10 @@ class Journal:
         self.failed(error.name, error.public)
         await self.rest("retrying")
 
+    def table_store(self, error: LastError | None) -> None:
+        """How copying to the Azure tables goes."""
+        self._table_store_error = error
+
     async def faulted(self, error: Faulted) -> None:
         """Nothing goes on until somebody changes something."""
         self.failed(error.name, error.message)
@@ -130,7 +162,8 @@ class Journal:
                 current = self._waiting[min(self._waiting)]
             elif self._next < len(self._entries):
                 current = _attempt(self._entries[self._next])
-        return Activity(state, *self._endpoints, current, self._last_error)
+        rate = self._pace.rate()
+        return Activity(state, *self._endpoints, current, self._last_error, rate, self._table_store_error)
 
 
 def _attempt(step: Step | FeedEntry, number: int = 1, next_date: int | None = None) -> Attempt:

@@ -1,33 +1,20 @@
 """What cast remembers: its position, error rows, and what the worker is doing, for other processes to read (§5)."""
 
-import base64
-import binascii
-import time
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from hounsfield.cast.failure import Table, exception_text
-from hounsfield.cast.feed import FeedEntry
-from hounsfield.cast.step import Step
+from hounsfield.cast import error_tables
+from hounsfield.cast.error_tables import Choice, ErrorRow, RetryRequest, StoredError, now
+from hounsfield.cast.failure import Table
 from hounsfield.cast.study_values import InstanceValues
-from hounsfield.database.engine import Database, Row, Transaction, Value
+from hounsfield.database.engine import Database, Row, Transaction
 
 STALE_SECONDS = 20.0
 """A worker that has not said anything for so long is gone; it speaks every few seconds, whatever it waits for."""
-MAX_SEQUENCE = 2**63 - 1
-
-
-def now() -> int:
-    """Microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
-
-
-class InvalidToken(ValueError):
-    """A continuation token that was not made here."""
+_COUNT_UNCOPIED = "SELECT count(*) FROM cast_error WHERE copied = 0 UNION ALL SELECT count(*) FROM cast_error_removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,50 +40,34 @@ class LastError:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a worker is doing: state, endpoints, current entry, newest failure."""
+    """What a worker is doing: state, endpoints, current entry, newest failure.
+
+    ``rate`` is how many entries a second it has dealt with lately, ``table_store_error`` why rows cannot be copied to
+    the Azure tables.
+    """
 
     state: str
     fhir_endpoint: str
     dicom_web_endpoint: str
     current: Attempt | None = None
     last_error: LastError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorRow:
-    """A row for an error table. ``once`` makes it the same row when a crash lets it be written again."""
-
-    table: Table
-    step: Step | FeedEntry
-    name: str
-    message: str
-    retry_number: int | None = None
-    once: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredError:
-    """A row as it is in its table. ``timestamp`` in microseconds since 1970 UTC."""
-
-    partition_key: str
-    row_key: str
-    timestamp: int
-    study_uid: str
-    series_uid: str
-    instance_uid: str
-    sequence: int
-    exception: str
-    retry_number: int | None
+    rate: float = 0.0
+    table_store_error: LastError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run leaves behind besides FHIR: error rows and known study values, with those there were before."""
+    """What one run leaves behind besides FHIR: error rows and known study values, with those there were before.
+
+    ``tried_again`` are entries that were skipped once and had another try, for ``request``.
+    """
 
     errors: Sequence[ErrorRow] = ()
     study_uid: str = ""
     updated: Mapping[str, InstanceValues] = field(default_factory=dict)
     updated_before: Mapping[str, InstanceValues] = field(default_factory=dict)
+    tried_again: Sequence[int] = ()
+    request: RetryRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +87,20 @@ class Status:
     synced_sequence: int
     synced_date: int | None
     error_counts: dict[Table, int]
+    retries: list[RetryRequest]
+    uncopied: int
+    """Rows, and removals of rows, that have not reached the Azure tables; 0 without these."""
 
 
 class CastState:
-    """The tables of cast in one database. Every method raises StoreUnavailable."""
+    """The tables of cast in one database. Every method raises StoreUnavailable.
 
-    def __init__(self, database: Database) -> None:
+    ``has_table_store``: error rows are copied to Azure tables, so what is removed here has to be removed there.
+    """
+
+    def __init__(self, database: Database, *, has_table_store: bool = False) -> None:
         self._database = database
+        self._has_table_store = has_table_store
 
     async def progress(self) -> Progress:
         """What is dealt with; position 0 only if nothing was ever saved (D15)."""
@@ -150,8 +128,11 @@ class CastState:
 
         async def unit(tx: Transaction) -> None:
             for outcome in outcomes:
+                await error_tables.remove_tried_again(tx, outcome.tried_again, copied_elsewhere=self._has_table_store)
+                # Another machine's clock may be ahead; a row that is filed anew must not look like one to be tried.
+                date = moment if outcome.request is None else max(moment, outcome.request.created + 1)
                 for error in outcome.errors:
-                    await _insert_error(tx, error, moment)
+                    await error_tables.insert(tx, error, date)
                 await _save_updated(tx, outcome)
             await tx.execute(
                 "INSERT INTO cast_state (id, synced_sequence, synced_date, finished) VALUES (1, ?, ?, ?) "
@@ -173,7 +154,7 @@ class CastState:
         moment = now()
 
         async def unit(tx: Transaction) -> None:
-            await _insert_error(tx, error, moment)
+            await error_tables.insert(tx, error, moment)
             await _save_activity(tx, activity, moment)
 
         await self._database.write(unit)
@@ -190,68 +171,41 @@ class CastState:
     async def status(self) -> Status:
         """What other processes may know."""
 
-        async def unit(tx: Transaction) -> tuple[Row | None, Row | None, list[Row]]:
+        async def unit(tx: Transaction) -> tuple[Row | None, Row | None, list[Row], list[Row], list[Row]]:
             return (
                 await tx.fetch_one(
-                    "SELECT state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat "
-                    "FROM cast_status WHERE id = 1"
+                    "SELECT state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat, rate, "
+                    "table_store_error FROM cast_status WHERE id = 1"
                 ),
                 await tx.fetch_one("SELECT synced_sequence, synced_date FROM cast_state WHERE id = 1"),
                 await tx.fetch("SELECT table_name, count(*) FROM cast_error GROUP BY table_name"),
+                await tx.fetch("SELECT table_name, study_uid, created FROM cast_retry ORDER BY created LIMIT 100"),
+                await tx.fetch(_COUNT_UNCOPIED) if self._has_table_store else [],
             )
 
-        said, synced, counts = await self._database.read(unit)
+        said, synced, counts, retries, uncopied = await self._database.read(unit)
         activity = None
         if said is not None:
             current = msgspec.json.decode(said[3], type=Attempt) if said[3] else None
-            last_error = msgspec.json.decode(said[4], type=LastError) if said[4] else None
-            activity = Activity(said[0], said[1], said[2], current, last_error)
+            last_error, table_store_error = (
+                msgspec.json.decode(text, type=LastError) if text else None for text in (said[4], said[7])
+            )
+            activity = Activity(said[0], said[1], said[2], current, last_error, said[6], table_store_error)
         return Status(
             activity=activity,
             is_alive=said is not None and said[5] >= now() - STALE_SECONDS * 1_000_000,
             synced_sequence=0 if synced is None else synced[0],
             synced_date=None if synced is None else synced[1],
             error_counts=dict.fromkeys(Table, 0) | {Table(name): int(count) for name, count in counts},
+            retries=[RetryRequest(Table(name), study_uid, created) for name, study_uid, created in retries],
+            uncopied=sum(int(row[0]) for row in uncopied),
         )
 
-    async def errors(self, table: Table, limit: int, token: str | None) -> tuple[list[StoredError], str | None]:
-        """A page of a table, highest sequence first, then newest; and the token of the next page, None at the end.
-
-        Raises InvalidToken for a token that is none of ours.
-        """
-        values: list[Value] = [table.value]
-        after = ""
-        if token is not None:
-            after = "AND (sequence, timestamp, row_key) < (?, ?, ?) "
-            values += _parse_token(token)
-        rows = await self._database.fetch(
-            "SELECT partition_key, row_key, timestamp, study_uid, series_uid, instance_uid, sequence, exception, "
-            f"retry_number FROM cast_error WHERE table_name = ? {after}"
-            "ORDER BY sequence DESC, timestamp DESC, row_key DESC LIMIT ?",
-            *values,
-            limit + 1,
-        )
-        found = [StoredError(*row) for row in rows[:limit]]
-        return found, _token(found[-1]) if len(rows) > limit else None
-
-
-async def _insert_error(tx: Transaction, error: ErrorRow, moment: int) -> None:
-    await tx.execute(
-        "INSERT INTO cast_error (row_key, table_name, partition_key, timestamp, study_uid, series_uid, instance_uid, "
-        "sequence, exception, retry_number, once) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT (table_name, once) DO NOTHING",
-        str(uuid.uuid4()),
-        error.table.value,
-        error.name,
-        moment,
-        error.step.study_uid,
-        error.step.series_uid,
-        error.step.sop_uid,
-        error.step.sequence,
-        exception_text(error.name, error.message),
-        error.retry_number,
-        error.once,
-    )
+    async def errors(
+        self, table: Table, limit: int, token: str | None, choice: Choice | None = None
+    ) -> tuple[list[StoredError], str | None]:
+        """A page of a table; see :func:`~hounsfield.cast.error_tables.page`."""
+        return await error_tables.page(self._database, table, limit, token, choice or Choice())
 
 
 async def _save_updated(tx: Transaction, outcome: Outcome) -> None:
@@ -274,16 +228,20 @@ async def _save_updated(tx: Transaction, outcome: Outcome) -> None:
 
 async def _save_activity(tx: Transaction, activity: Activity, moment: int) -> None:
     await tx.execute(
-        "INSERT INTO cast_status (id, state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat) "
-        "VALUES (1, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, "
-        "fhir_endpoint = excluded.fhir_endpoint, dicom_web_endpoint = excluded.dicom_web_endpoint, "
-        "current_entry = excluded.current_entry, last_error = excluded.last_error, heartbeat = excluded.heartbeat",
+        "INSERT INTO cast_status (id, state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat, "
+        "rate, table_store_error) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+        "state = excluded.state, fhir_endpoint = excluded.fhir_endpoint, "
+        "dicom_web_endpoint = excluded.dicom_web_endpoint, current_entry = excluded.current_entry, "
+        "last_error = excluded.last_error, heartbeat = excluded.heartbeat, rate = excluded.rate, "
+        "table_store_error = excluded.table_store_error",
         activity.state,
         activity.fhir_endpoint,
         activity.dicom_web_endpoint,
         _text(activity.current),
         _text(activity.last_error),
         moment,
+        activity.rate,
+        _text(activity.table_store_error),
     )
 
 
@@ -305,20 +263,3 @@ def _expand(ranges: str) -> frozenset[int]:
 
 def _text(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
-
-
-def _token(row: StoredError) -> str:
-    parts = (row.sequence, row.timestamp, row.row_key)
-    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode()
-
-
-def _parse_token(token: str) -> tuple[int, int, str]:
-    try:
-        sequence, moment, row_key = msgspec.json.decode(
-            base64.urlsafe_b64decode(token), type=tuple[int, int, uuid.UUID]
-        )
-        if not (0 <= sequence <= MAX_SEQUENCE and 0 <= moment <= MAX_SEQUENCE):
-            raise ValueError("out of range")
-        return sequence, moment, str(row_key)
-    except (ValueError, binascii.Error) as error:
-        raise InvalidToken("The continuation token is not one of ours.") from error

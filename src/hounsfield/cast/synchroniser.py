@@ -10,8 +10,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from hounsfield.cast import endpoint
+from hounsfield.cast.error_tables import RetryRequest
 from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain, conflict
-from hounsfield.cast.feed import FeedEntry
+from hounsfield.cast.feed import Action, FeedEntry, State
 from hounsfield.cast.journal import Journal, invalid_rows, refusal_row
 from hounsfield.cast.options import CastOptions
 from hounsfield.cast.reference import Parameters
@@ -61,14 +62,32 @@ class Synchroniser:
         ``entries`` are in sequence order, all after the journal's position. Raises Faulted, LeaseLost,
         StoreUnavailable: then the saved position stands before the first entry that is not finished.
         """
-        steps = await self._prepare(await self._journal.begin(entries))
+        await self._write_all(await self._journal.begin(entries))
+        await self._journal.end(through)
+
+    async def process_again(self, entries: Sequence[FeedEntry], request: RetryRequest) -> None:
+        """Write, or file anew, entries that were skipped before; the position stays. In sequence order.
+
+        A Delete of an instance that has been stored again since asks for nothing: the later entry says what holds.
+        """
+        await self._journal.begin_again(entries, request)
+        outdated: list[FeedEntry] = []
+        valid: list[FeedEntry] = []
+        for entry in entries:
+            replaced = entry.action is Action.DELETE and entry.state is not State.DELETED
+            (outdated if replaced else valid).append(entry)
+        if outdated:
+            await self._journal.finished(outdated, Outcome(), synced=False)
+        await self._write_all(valid)
+
+    async def _write_all(self, entries: Sequence[FeedEntry]) -> None:
+        steps = await self._prepare(entries)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for chain in chains(steps):
                     tasks.create_task(self._work_off(chain))
         except BaseExceptionGroup as group:
             raise _most_telling(group) from group
-        await self._journal.end(through)
 
     async def _prepare(self, entries: Sequence[FeedEntry]) -> list[Step]:
         """What there is to do. Entries that ask for nothing, or for something impossible, are finished here."""

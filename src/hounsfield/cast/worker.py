@@ -4,15 +4,19 @@ import asyncio
 import logging
 import secrets
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from hounsfield.cast.failure import Faulted, TryAgain
 from hounsfield.cast.feed import FeedAway, FeedReader, FeedRefused, FeedUnavailable
 from hounsfield.cast.journal import Journal
 from hounsfield.cast.options import CastOptions
+from hounsfield.cast.replay import Replay
 from hounsfield.cast.retry import of_search
 from hounsfield.cast.state import CastState
 from hounsfield.cast.synchroniser import LeaseLost, Synchroniser
+from hounsfield.cast.table_copy import TableCopy
+from hounsfield.cast.table_store import TableStore, TableStoreUnavailable
 from hounsfield.database import leases
 from hounsfield.database.engine import Database
 from hounsfield.errors import StoreUnavailable
@@ -26,6 +30,8 @@ LEASE_SECONDS = 10.0
 BEAT_SECONDS = 3.0
 """How often the lease is renewed and the status refreshed; three chances before either is stale."""
 FHIR_VERSIONS = ("4.0.0", "4.0.1")
+REPLAY_DURATION = timedelta(seconds=30)
+"""How long an entry is retried that somebody has tried again: what is new in the feed waits meanwhile."""
 _LONGEST_FAULT = timedelta(seconds=60)
 _SHORTEST_FAULT = timedelta(seconds=1)
 
@@ -44,17 +50,36 @@ def check_capability(statement: Resource) -> None:
 
 
 class CastWorker:
-    """Keeps ``target`` true to ``feed``; its position, errors and status are in ``database``."""
+    """Keeps ``target`` true to ``feed``; its position, errors and status are in ``database``.
 
-    def __init__(self, feed: FeedReader, target: FhirTarget, database: Database, options: CastOptions) -> None:
+    With a ``table_store`` errors are in Azure tables, too; ``keeps_position``: so is the position, which a new database
+    takes from there.
+    """
+
+    def __init__(
+        self,
+        feed: FeedReader,
+        target: FhirTarget,
+        database: Database,
+        options: CastOptions,
+        table_store: TableStore | None = None,
+        *,
+        keeps_position: bool = False,
+    ) -> None:
         self._feed = feed
         self._target = target
         self._database = database
         self._options = options
         self._owner = secrets.token_hex(8)
-        self._state = CastState(database)
+        self._state = CastState(database, has_table_store=table_store is not None)
         self._journal = Journal(self._state, target.endpoint, options.root_url)
         self._synchroniser = Synchroniser(target, self._state, self._journal, options, self._guard)
+        hasty = replace(options, total_retry_duration=min(options.total_retry_duration, REPLAY_DURATION))
+        self._replay = Replay(feed, database, Synchroniser(target, self._state, self._journal, hasty, self._guard))
+        self._copy = None
+        if table_store is not None:
+            self._copy = TableCopy(table_store, database, self._journal.table_store, with_position=keeps_position)
+        self._has_position = asyncio.Event()
         self._lease_end = 0.0
         self._is_fit = False
         self._woken = asyncio.Event()
@@ -80,7 +105,7 @@ class CastWorker:
     async def _work(self, stop: asyncio.Event) -> None:
         """Be the active worker until told to stop or somebody else is. Raises LeaseLost, or what the database does."""
         self._is_fit = False
-        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._passes())]
+        tasks = [asyncio.create_task(work) for work in (self._beat(), self._passes(), self._copies())]
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -111,6 +136,16 @@ class CastWorker:
             if not await self._acquire():
                 raise LeaseLost
             await self._journal.beat()
+            if self._is_fit and await self._replay.is_wanted():
+                self.wake()
+
+    async def _copies(self) -> None:
+        """Copy to the Azure tables; not before the position that is there has been seen."""
+        await self._has_position.wait()
+        if self._copy is None:
+            await asyncio.Event().wait()
+        else:
+            await self._copy.run()
 
     async def _passes(self) -> None:
         """Pass after pass. What goes wrong with feed or FHIR server is reported, then tried again (D12)."""
@@ -119,7 +154,11 @@ class CastWorker:
             try:
                 if not self._is_fit:
                     await self._check_target()
+                if not self._has_position.is_set():
+                    await self._take_over()
                 await self._pass()
+                while await self._replay.page():
+                    await self._pass()
                 await self._journal.rest("idle")
             except TryAgain as error:
                 await self._journal.unavailable(error)
@@ -138,6 +177,8 @@ class CastWorker:
         fault = error if isinstance(error, Faulted) else Faulted(type(error).__name__, "Casting failed unexpectedly.")
         if isinstance(error, FeedUnavailable):
             fault = Faulted(error.name if isinstance(error, FeedRefused) else type(error).__name__, str(error))
+        elif isinstance(error, TableStoreUnavailable):
+            fault = Faulted(type(error).__name__, error.message)
         self._is_fit = False
         logger.error("Casting is at a standstill: %s: %s", fault.name, fault.message)
         await self._journal.faulted(fault)
@@ -152,6 +193,21 @@ class CastWorker:
             raise Faulted("InvalidFhirServerException", failure.public) from error
         check_capability(statement)
         self._is_fit = True
+
+    async def _take_over(self) -> None:
+        """Begin where the Azure tables say, if nothing was ever cast from here (dicom-cast.md §5).
+
+        A position beyond the feed's end belongs to another feed and is not taken: everything would be skipped.
+        """
+        if self._copy is not None and await self._state.position() == 0:
+            position = await self._copy.position()
+            latest = await self._feed.latest() if position else 0
+            if position > latest:
+                logger.warning("The position %d of the Azure tables is beyond this feed's end: not used.", position)
+            elif position:
+                await self._journal.resume()
+                await self._journal.end(position)
+        self._has_position.set()
 
     async def _pass(self) -> None:
         """Work off the feed until nothing is new, or, where it is watched, until all that was there has been done.

@@ -23,7 +23,8 @@ from hounsfield.storage.spool import Spool
 from hounsfield.web import hosts
 from hounsfield.web.access import Access
 from hounsfield.web.app import Application, Parts
-from hounsfield.web.cast import cast_check, cast_routes
+from hounsfield.web.cast import cast_routes
+from hounsfield.web.cast_status import CastReport, cast_check
 from hounsfield.web.cors import CorsPolicy
 from hounsfield.web.dependencies import fhir_check, worker_check
 from hounsfield.web.extended_query_tags import TagOptions
@@ -79,8 +80,13 @@ def build(options: ProcessOptions) -> Application:
             secured=settings.flag("DicomServer:Security:Enabled"),
         )
     ]
+    has_table_store = bool(settings.text("TableStore:ConnectionString"))
     routes.append(
-        metrics_route(archive.database, settings.number("DicomServer:Services:DeletedInstanceCleanup:MaxRetries"))
+        metrics_route(
+            archive.database,
+            settings.number("DicomServer:Services:DeletedInstanceCleanup:MaxRetries"),
+            CastReport(archive.database, latest, enabled=options.cast, has_table_store=has_table_store),
+        )
     )
     if settings.flag("DicomServer:Features:EnableOhifViewer"):
         routes += viewer_routes(
@@ -88,7 +94,7 @@ def build(options: ProcessOptions) -> Application:
             partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
             sign_in=sign_in(settings),
         )
-    routes += cast_routes(archive.database, latest, enabled=options.cast)
+    routes += cast_routes(archive.database, latest, enabled=options.cast, has_table_store=has_table_store)
     checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
     admission = access(options, settings)
     closing = [admission.close, archive.codecs.close, archive.files.close, archive.database.close]

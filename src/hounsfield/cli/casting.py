@@ -7,6 +7,7 @@ from datetime import timedelta
 from hounsfield.cast.feed import DEFAULT_PARTITION, FeedReader
 from hounsfield.cast.http_feed import HttpFeedReader
 from hounsfield.cast.options import CastOptions, normalise_root
+from hounsfield.cast.table_store import TableStore, parse_connection_string
 from hounsfield.cast.worker import CastWorker
 from hounsfield.cli import processes
 from hounsfield.cli.local_feed import LocalFeedReader
@@ -60,7 +61,7 @@ async def run_embedded(options: ProcessOptions, database: Database, stop: asynci
         target = EmbeddedTarget(FhirStore(database, own), own)
     root = settings.text("DicomWeb:Endpoint") or options.own_root
     wanted = cast_options(settings, root, LOCAL_POLL, page_size=LOCAL_PAGE, watch_interval=LOCAL_WATCH)
-    await _run(LocalFeedReader(database), target, database, wanted, stop)
+    await _run(LocalFeedReader(database), target, database, wanted, stop, table_store(settings))
 
 
 async def run_standalone(settings: Settings, database_url: str) -> None:
@@ -74,8 +75,17 @@ async def run_standalone(settings: Settings, database_url: str) -> None:
         ignore_json_parsing_errors=settings.flag("DicomCast:Features:IgnoreJsonParsingErrors"),
     )
     target = HttpFhirTarget(settings.text("Fhir:Endpoint"), auth=_auth(settings, "Fhir"))
-    await _run(feed, target, database, cast_options(settings, public, REMOTE_POLL), stop)
+    options = cast_options(settings, public, REMOTE_POLL)
+    # Our own feed counts anew; that of the server cast came with is the one its position counts in.
+    await _run(feed, target, database, options, stop, table_store(settings), keeps_position=True)
     await database.close()
+
+
+def table_store(settings: Settings) -> TableStore | None:
+    """The Azure tables error rows are copied to; None where none are wanted. Raises SettingsError."""
+    connection = settings.text("TableStore:ConnectionString")
+    prefix = settings.text("TableStore:TableNamePrefix")
+    return TableStore(parse_connection_string(connection), prefix) if connection else None
 
 
 def _auth(settings: Settings, server: str) -> BearerAuth | None:
@@ -83,10 +93,19 @@ def _auth(settings: Settings, server: str) -> BearerAuth | None:
 
 
 async def _run(
-    feed: FeedReader, target: FhirTarget, database: Database, options: CastOptions, stop: asyncio.Event
+    feed: FeedReader,
+    target: FhirTarget,
+    database: Database,
+    options: CastOptions,
+    stop: asyncio.Event,
+    tables: TableStore | None,
+    *,
+    keeps_position: bool = False,
 ) -> None:
     try:
-        await CastWorker(feed, target, database, options).run(stop)
+        await CastWorker(feed, target, database, options, tables, keeps_position=keeps_position).run(stop)
     finally:
+        if tables is not None:
+            await tables.close()
         await feed.close()
         await target.close()

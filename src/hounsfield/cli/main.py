@@ -28,14 +28,21 @@ class Command(NamedTuple):
     takes_settings: bool = False
 
 
+CAST = Command("hounsfield.cli.serve", "cast", "Run one process that keeps a FHIR server true to a change feed.", True)
+SUBCOMMANDS = {
+    ("cast", "run"): CAST,
+    ("cast", "status"): Command("hounsfield.cli.cast_errors", "status", "Show how far DICOM Cast of a server is."),
+    ("cast", "errors"): Command("hounsfield.cli.cast_errors", "errors", "List what DICOM Cast could not do."),
+    ("cast", "retry"): Command("hounsfield.cli.cast_errors", "retry", "Have what was skipped tried again."),
+}
+"""Commands of two words; the first word alone is a command of its own."""
+
 COMMANDS = {
     "serve": Command(
         "hounsfield.cli.serve", "serve", "Run the whole server: API, worker and FHIR synchronisation.", True
     ),
     "worker": Command("hounsfield.cli.serve", "worker", "Run one worker process for operations and clean-up.", True),
-    "cast": Command(
-        "hounsfield.cli.serve", "cast", "Run one process that keeps a FHIR server true to a change feed.", True
-    ),
+    "cast": CAST,
     "demo": Command("hounsfield.cli.demo", "demo", "Run the server with sample studies and say what to open next."),
     "upload": Command(
         "hounsfield.cli.upload", "upload", "Send DICOM files, folders and zip files to a DICOMweb server."
@@ -61,6 +68,9 @@ class LazyGroup(TyperGroup):
         if name is None or name not in COMMANDS:
             return name, placeholder, rest
         command = COMMANDS[name]
+        if rest and (name, rest[0]) in SUBCOMMANDS:
+            command = SUBCOMMANDS[name, rest[0]]
+            name, rest = f"{name} {rest[0]}", rest[1:]
         loaded = typer.Typer(add_completion=False, rich_markup_mode="rich")
         loaded.command(name)(getattr(importlib.import_module(command.module), command.function))
         if command.takes_settings:

@@ -107,6 +107,8 @@ def serve(
         )
     if options.cast and settings.text("DicomWeb:Endpoint"):
         normalise_root(settings.text("DicomWeb:Endpoint"))
+    if options.cast:
+        refuse_unusable_table_store(settings)
     publish(options)
     count = workers or min(MAX_WORKERS, os.cpu_count() or 1)
     _run(options, count)
@@ -142,6 +144,9 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting
     Reads DicomWeb:Endpoint (or DicomWeb:PrivateEndpoint), ours or any with the reference's change feed, and writes to
     Fhir:Endpoint; both are required. Position and errors are kept in Database:Url, by default in the data directory.
 
+    `hounsfield cast run` does the same. To ask a server about its DICOM Cast, from any machine:
+    hounsfield cast status, hounsfield cast errors, hounsfield cast retry.
+
     [bold]Example[/bold]
 
       DicomWeb__Endpoint=http://127.0.0.1:8080 Fhir__Endpoint=http://127.0.0.1:8090/fhir hounsfield cast --data-dir cast
@@ -154,6 +159,7 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting
     private = "DicomWeb:PrivateEndpoint"
     feed = private if settings.text(private) else "DicomWeb:Endpoint"
     refuse_unfit_credentials(settings, {"DicomWeb": feed, "Fhir": "Fhir:Endpoint"})
+    refuse_unusable_table_store(settings)
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
     from hounsfield.cli.casting import run_standalone
@@ -162,6 +168,14 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting
     configure_logging(settings)
 
     asyncio.run(run_standalone(settings, database_url(settings, data_dir)))
+
+
+def refuse_unusable_table_store(settings: Settings) -> None:
+    """Raise SettingsError for Azure tables that could never be reached."""
+    if settings.text("TableStore:ConnectionString"):
+        from hounsfield.cli.casting import table_store
+
+        table_store(settings)
 
 
 def refuse_unsafe_security(settings: Settings) -> None:

@@ -156,3 +156,11 @@ async def latest_sequence(database: Database) -> int:
     """The newest entry's sequence; 0 while the feed is empty."""
     row = await database.fetch_one("SELECT max(sequence) FROM feed", quick=True)
     return 0 if row is None or row[0] is None else int(row[0])
+
+
+async def waiting_since(database: Database, sequence: int) -> int | None:
+    """When the first entry after ``sequence`` was made (microseconds since 1970 UTC); None while there is none."""
+    row = await database.fetch_one(
+        "SELECT timestamp FROM feed WHERE sequence > ? ORDER BY sequence LIMIT 1", sequence, quick=True
+    )
+    return None if row is None else int(row[0])

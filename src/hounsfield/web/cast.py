@@ -1,9 +1,8 @@
-"""GET /cast/status and /cast/errors: what DICOM Cast does, and what it could not do (dicom-cast.md §5.1)."""
+"""DICOM Cast for people: status, error tables, and trying again what failed (dicom-cast.md §5.1)."""
 
 import re
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,38 +10,38 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hounsfield.cast import error_tables
+from hounsfield.cast.error_tables import RETRYABLE, Choice, InvalidToken, StoredError
 from hounsfield.cast.failure import Table
-from hounsfield.cast.state import Activity, Attempt, CastState, InvalidToken, LastError, Status, StoredError
 from hounsfield.database.engine import Database
 from hounsfield.errors import BadRequest
+from hounsfield.security.roles import DataAction
 from hounsfield.web.access import ProtectedRoute
-from hounsfield.web.dependencies import STARTING_SECONDS
-from hounsfield.web.health import Check, Health
+from hounsfield.web.cast_status import CastReport, Latest, date
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
-STOPPED = "stopped"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TABLES = {table.value: table for table in Table}
+_RETRYABLE = {table.value: table for table in RETRYABLE}
+_UID = re.compile(r"[0-9.]{1,64}")
+_MICROSECONDS = 1_000_000
 
-Latest = Callable[[], Awaitable[int]]
-"""Sequence of the newest change feed entry; 0 while there is none."""
 
-
-def cast_routes(database: Database, latest: Latest, *, enabled: bool) -> list[Route]:
-    """The two routes, without a version."""
-    state = CastState(database)
+def cast_routes(database: Database, latest: Latest, *, enabled: bool, has_table_store: bool = False) -> list[Route]:
+    """The routes, without a version. ``has_table_store``: error rows are copied to Azure tables."""
+    report = CastReport(database, latest, enabled=enabled, has_table_store=has_table_store)
 
     async def status(request: Request) -> Response:
-        return _json(_status(await state.status(), await latest(), enabled=enabled))
+        return _json(await report.content())
 
     async def errors(request: Request) -> Response:
-        table = _table(request.query_params)
-        limit = _limit(request.query_params)
-        token = request.query_params.get("continuationToken") or None
+        parameters = request.query_params
+        table = _table(parameters, _TABLES)
+        choice = Choice(_study(parameters) or None, _since(parameters))
+        token = parameters.get("continuationToken") or None
         try:
-            rows, following = await state.errors(table, limit, token)
+            rows, following = await error_tables.page(database, table, _limit(parameters), token, choice)
         except InvalidToken as error:
             raise BadRequest(
                 "The query parameter 'continuationToken' is invalid. It must come from an earlier answer."
@@ -51,71 +50,44 @@ def cast_routes(database: Database, latest: Latest, *, enabled: bool) -> list[Ro
             {"table": table.value, "entries": [_error(row) for row in rows], "continuationToken": following},
         )
 
+    async def empty(request: Request) -> Response:
+        table = _table(request.query_params, _TABLES)
+        await error_tables.empty(database, table, copied_elsewhere=has_table_store)
+        return Response(status_code=204)
+
+    async def retry(request: Request) -> Response:
+        parameters = request.query_params
+        tables = [_table(parameters, _RETRYABLE)] if "table" in parameters else list(RETRYABLE)
+        number = await error_tables.request_retry(database, tables, _study(parameters))
+        return _json({"tables": [table.value for table in tables], "entries": number}, 202)
+
     return [
         ProtectedRoute("/cast/status", status, methods=["GET"], name="cast status", audit_action="cast-status"),
         ProtectedRoute("/cast/errors", errors, methods=["GET"], name="cast errors", audit_action="cast-errors"),
+        ProtectedRoute(
+            "/cast/errors",
+            empty,
+            methods=["DELETE"],
+            name="empty cast errors",
+            audit_action="empty-cast-errors",
+            data_action=DataAction.WRITE,
+        ),
+        ProtectedRoute(
+            "/cast/retry",
+            retry,
+            methods=["POST"],
+            name="cast retry",
+            audit_action="cast-retry",
+            data_action=DataAction.WRITE,
+        ),
     ]
-
-
-def cast_check(database: Database, latest: Latest, *, enabled: bool) -> Check:
-    """The ``DicomCast`` entry of the health check: at worst ``Degraded``, as DICOM goes on without FHIR (§7.3)."""
-    state = CastState(database)
-    begun = time.monotonic()
-
-    async def check() -> Health:
-        found = _status(await state.status(), await latest(), enabled=enabled)
-        data = {"state": found["state"], "lag": found["lag"]}
-        if not enabled:
-            return Health("Healthy", "Casting is switched off.", data)
-        if found["state"] in ("idle", "running"):
-            return Health("Healthy", "The FHIR server is kept up to date.", data)
-        if found["state"] == STOPPED and time.monotonic() - begun < STARTING_SECONDS:
-            return Health("Healthy", "DICOM Cast is starting.", data)
-        return Health("Degraded", "The FHIR server is not being kept up to date; see /cast/status.", data)
-
-    return check
-
-
-def _status(status: Status, latest: int, *, enabled: bool) -> dict[str, Any]:
-    said = status.activity or Activity(STOPPED, "", "")
-    is_alive = enabled and status.is_alive
-    return {
-        "enabled": enabled,
-        "state": said.state if is_alive else STOPPED,
-        "fhirEndpoint": said.fhir_endpoint or None,
-        "dicomWebEndpoint": said.dicom_web_endpoint or None,
-        "syncedSequence": status.synced_sequence,
-        "latestSequence": latest,
-        "lag": max(latest - status.synced_sequence, 0),
-        "syncedDate": _date(status.synced_date),
-        "current": _current(said.current) if is_alive else None,
-        "lastError": _last_error(said.last_error),
-        "errorCounts": {table.value: count for table, count in status.error_counts.items()},
-    }
-
-
-def _current(attempt: Attempt | None) -> dict[str, Any] | None:
-    if attempt is None:
-        return None
-    return {
-        "sequence": attempt.sequence,
-        "studyInstanceUid": attempt.study_uid,
-        "seriesInstanceUid": attempt.series_uid,
-        "sopInstanceUid": attempt.sop_uid,
-        "attempt": attempt.number,
-        "nextAttemptDate": _date(attempt.next_date),
-    }
-
-
-def _last_error(error: LastError | None) -> dict[str, Any] | None:
-    return None if error is None else {"type": error.type, "message": error.message, "date": _date(error.date)}
 
 
 def _error(row: StoredError) -> dict[str, Any]:
     content: dict[str, Any] = {
         "partitionKey": row.partition_key,
         "rowKey": row.row_key,
-        "timestamp": _date(row.timestamp),
+        "timestamp": date(row.timestamp),
         "studyUid": row.study_uid,
         "seriesUid": row.series_uid,
         "instanceUid": row.instance_uid,
@@ -127,11 +99,36 @@ def _error(row: StoredError) -> dict[str, Any]:
     return content
 
 
-def _table(parameters: Mapping[str, str]) -> Table:
-    table = _TABLES.get(parameters.get("table", ""))
+def _table(parameters: Mapping[str, str], known: Mapping[str, Table]) -> Table:
+    table = known.get(parameters.get("table", ""))
     if table is None:
-        raise BadRequest(f"The query parameter 'table' is invalid. It must be one of {', '.join(_TABLES)}.")
+        raise BadRequest(f"The query parameter 'table' is invalid. It must be one of {', '.join(known)}.")
     return table
+
+
+def _study(parameters: Mapping[str, str]) -> str:
+    """The Study Instance UID that is asked for; empty for all."""
+    text = parameters.get("study")
+    if text is None:
+        return ""
+    if _UID.fullmatch(text) is None:
+        raise BadRequest("The query parameter 'study' is invalid. It must be a Study Instance UID.")
+    return text
+
+
+def _since(parameters: Mapping[str, str]) -> int | None:
+    """Microseconds since 1970 UTC."""
+    text = parameters.get("since")
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * _MICROSECONDS)
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(
+            "The query parameter 'since' is invalid. It must be a date, or a time such as 2024-02-29T16:00:00Z."
+        ) from error
 
 
 def _limit(parameters: Mapping[str, str]) -> int:
@@ -141,12 +138,5 @@ def _limit(parameters: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _date(microseconds: int | None) -> str | None:
-    """RFC 3339, UTC."""
-    if microseconds is None:
-        return None
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _json(content: Any) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")

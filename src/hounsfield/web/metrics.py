@@ -7,7 +7,7 @@ database, gives the same answer. None names a patient or an instance.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +18,7 @@ from hounsfield.index.deleted_files import Backlog
 from hounsfield.index.statistics import Statistics
 from hounsfield.operations import records
 from hounsfield.web.access import ProtectedRoute
+from hounsfield.web.cast_status import STATES, CastReport
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -32,24 +33,27 @@ SHARE = 100
 """Nor is anything read again before so many times as long as reading it took: at most 1 % of the time is spent here,
 however large the archive."""
 
-Figure = tuple[str, str, float | Mapping[str, float]]
-"""Name, explanation, and the value, or several values by their status."""
+Labelled = tuple[str, Mapping[str, float]]
+"""The name of a label, and a value for each of the label's values."""
+Figure = tuple[str, str, float | Labelled]
+"""Name, explanation, value."""
 
 
-def metrics_route(database: Database, max_retries: int) -> ProtectedRoute:
+def metrics_route(database: Database, max_retries: int, cast: CastReport) -> ProtectedRoute:
     """The route, without a version. ``max_retries`` is that of the cleanup."""
     held = _Cached(lambda: statistics.count(database), COUNT_SECONDS)
     waiting = _Cached(lambda: deleted_files.backlog(database, max_retries), CACHE_SECONDS)
     newest = _Cached(lambda: feed.latest_sequence(database), CACHE_SECONDS)
-
     operations = _Cached(lambda: records.counts(database), CACHE_SECONDS)
+    casting = _Cached(cast.content, CACHE_SECONDS)
 
     async def handle(request: Request) -> Response:
         figures: list[Figure] = [
             *_of_archive(await held.get()),
             *_of_cleanup(await waiting.get(), time.time()),
             ("change_feed_sequence", "Sequence of the newest change feed entry.", await newest.get()),
-            ("operations", "Long-running operations on record, by status.", await operations.get()),
+            ("operations", "Long-running operations on record, by status.", ("status", await operations.get())),
+            *_of_cast(await casting.get()),
         ]
         return _exposition(figures)
 
@@ -101,6 +105,29 @@ def _of_cleanup(waiting: Backlog, now: float) -> list[Figure]:
     ]
 
 
+def _of_cast(found: Mapping[str, Any]) -> list[Figure]:
+    figures: list[Figure] = [
+        ("cast_synced_sequence", "Sequence up to which the feed has been cast to FHIR.", found["syncedSequence"]),
+        ("cast_lag_entries", "Change feed entries that are not dealt with.", found["lag"]),
+        ("cast_entries_per_second", "Entries dealt with per second, over the last minute.", found["rate"]),
+        (
+            "cast_state",
+            "1 for what DICOM Cast is doing, 0 for what it is not.",
+            ("state", {state: float(state == found["state"]) for state in STATES}),
+        ),
+        ("cast_errors", "Rows of the error tables of DICOM Cast.", ("table", found["errorCounts"])),
+        ("cast_retries", "Requests to try failed entries again that are not worked off.", len(found["retries"])),
+    ]
+    if found["lagSeconds"] is not None:
+        figures.append(
+            ("cast_lag_seconds", "How long the oldest entry not dealt with has waited.", found["lagSeconds"])
+        )
+    if found["tableStore"] is not None:
+        waiting = found["tableStore"]["waiting"]
+        figures.append(("cast_table_store_waiting", "Error rows that are not in the Azure tables yet.", waiting))
+    return figures
+
+
 def _exposition(figures: Sequence[Figure]) -> Response:
     # Late: it costs 0.2 s to load, which only those pay who ask.
     from prometheus_client.core import GaugeMetricFamily
@@ -110,12 +137,13 @@ def _exposition(figures: Sequence[Figure]) -> Response:
         def collect(self) -> "Iterable[Metric]":
             return [_gauge(name, text, value) for name, text, value in figures]
 
-    def _gauge(name: str, text: str, value: float | Mapping[str, float]) -> "Metric":
-        if not isinstance(value, Mapping):
+    def _gauge(name: str, text: str, value: float | Labelled) -> "Metric":
+        if not isinstance(value, tuple):
             return GaugeMetricFamily(f"hounsfield_{name}", text, value=value)
-        family = GaugeMetricFamily(f"hounsfield_{name}", text, labels=["status"])
-        for status, number in value.items():
-            family.add_metric([status], number)
+        label, values = value
+        family = GaugeMetricFamily(f"hounsfield_{name}", text, labels=[label])
+        for each, number in values.items():
+            family.add_metric([each], number)
         return family
 
     return Response(generate_latest(Gauges()), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -28,6 +28,10 @@ cast_status = sa.Table(
     sa.Column("last_error", sa.Text),
     # A status not refreshed for long is that of a dead worker.
     sa.Column("heartbeat", sa.BigInteger, nullable=False),
+    # Entries dealt with per second, lately.
+    sa.Column("rate", sa.Float, nullable=False, server_default="0"),
+    # JSON: why rows cannot be copied to Azure tables, or NULL.
+    sa.Column("table_store_error", sa.Text),
 )
 
 cast_error = sa.Table(
@@ -46,9 +50,38 @@ cast_error = sa.Table(
     sa.Column("retry_number", sa.Integer),
     # What makes a row the same as one written before a crash; NULL: every row counts.
     sa.Column("once", Key),
+    # Whether the row, as it is, is in the Azure table of the same name; 0 for ever where there is none.
+    sa.Column("copied", sa.SmallInteger, nullable=False, server_default="0"),
     sa.UniqueConstraint("table_name", "once"),
 )
 sa.Index(None, cast_error.c.table_name, cast_error.c.sequence, cast_error.c.timestamp, cast_error.c.row_key)
+sa.Index(
+    None,
+    cast_error.c.study_uid,
+    cast_error.c.table_name,
+    cast_error.c.sequence,
+    cast_error.c.timestamp,
+    cast_error.c.row_key,
+)
+sa.Index(None, cast_error.c.copied, cast_error.c.row_key)
+
+cast_error_removed = sa.Table(
+    "cast_error_removed",
+    metadata,
+    # Rows that are gone here and still have to go from the Azure table.
+    sa.Column("row_key", Key, primary_key=True),
+    sa.Column("table_name", Key, nullable=False),
+    sa.Column("partition_key", sa.Text, nullable=False),
+)
+
+cast_retry = sa.Table(
+    "cast_retry",
+    metadata,
+    # Somebody wants the rows that a table has up to a time tried again; an empty study_uid means all studies.
+    sa.Column("table_name", Key, primary_key=True),
+    sa.Column("study_uid", Key, primary_key=True),
+    sa.Column("created", sa.BigInteger, nullable=False),
+)
 
 cast_updated_instance = sa.Table(
     "cast_updated_instance",

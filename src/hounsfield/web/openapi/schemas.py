@@ -17,6 +17,8 @@ CAST_TABLES = [
     "TransientRetryExceptionTable",
 ]
 """Where cast records what went wrong (dicom-cast.md §5)."""
+CAST_RETRYABLE = CAST_TABLES[:2] + CAST_TABLES[3:4]
+"""Of these the ones with entries that were skipped."""
 
 
 def ref(schema: str) -> Json:
@@ -37,6 +39,10 @@ def _integer(description: str, **more: Any) -> Json:
     return {"type": "integer", "format": "int64", "description": description, **more}
 
 
+def _number(description: str) -> Json:
+    return {"type": "number", "minimum": 0, "nullable": True, "description": description}
+
+
 def _object(description: str, properties: Json, *, optional: tuple[str, ...] = ()) -> Json:
     required = [name for name in properties if name not in optional]
     return {"type": "object", "description": description, "properties": properties, "required": required}
@@ -52,6 +58,19 @@ _UIDS = {
     "studyInstanceUid": _string("StudyInstanceUID."),
     "seriesInstanceUid": _string("SeriesInstanceUID."),
     "sopInstanceUid": _string("SOPInstanceUID."),
+}
+
+_CAST_ERROR_IN_WORDS: Json = {
+    **_object(
+        "The newest error; null after something has gone well.",
+        {
+            "type": _string("Class of the error."),
+            "message": _string("What went wrong."),
+            "advice": _string("What to do about it."),
+            "date": _string("When.", format="date-time"),
+        },
+    ),
+    "nullable": True,
 }
 
 SCHEMAS: Json = {
@@ -130,6 +149,8 @@ SCHEMAS: Json = {
             "syncedSequence": _integer("Last change feed entry dealt with.", nullable=True),
             "latestSequence": _integer("Newest change feed entry.", nullable=True),
             "lag": _integer("Change feed entries not yet dealt with.", nullable=True),
+            "lagSeconds": _number("How long the oldest of them has waited; null where that is not known."),
+            "rate": _number("Entries dealt with per second, over the last minute."),
             "syncedDate": _string("When syncedSequence was saved.", format="date-time", nullable=True),
             "current": {
                 **_object(
@@ -143,21 +164,41 @@ SCHEMAS: Json = {
                 ),
                 "nullable": True,
             },
-            "lastError": {
-                **_object(
-                    "The newest error; cleared when an entry is synced.",
-                    {
-                        "type": _string("Class of the error."),
-                        "message": _string("What went wrong."),
-                        "date": _string("When.", format="date-time"),
-                    },
-                ),
-                "nullable": True,
-            },
+            "lastError": _CAST_ERROR_IN_WORDS,
             "errorCounts": {
                 **_object("Number of recorded errors by table.", {name: _integer("Rows.") for name in CAST_TABLES}),
                 "nullable": True,
             },
+            "retries": array("CastRetryRequest", "Requests to try skipped entries again, not yet worked off."),
+            "tableStore": {
+                **_object(
+                    "How copying the error tables to Azure tables goes; null where that is not asked for.",
+                    {
+                        "waiting": _integer("Rows, and removals of rows, that are to be copied."),
+                        "lastError": _CAST_ERROR_IN_WORDS,
+                    },
+                ),
+                "nullable": True,
+            },
+        },
+    ),
+    "CastRetryRequest": _object(
+        "What is to be tried again.",
+        {
+            "table": _string("Entries in this table.", enum=CAST_RETRYABLE),
+            "studyUid": _string("Of this study; null: of all.", nullable=True),
+            "date": _string("When it was asked for.", format="date-time"),
+        },
+    ),
+    "CastRetry": _object(
+        "What will be tried again.",
+        {
+            "tables": {
+                "type": "array",
+                "description": "Entries in these tables.",
+                "items": {"type": "string", "enum": CAST_RETRYABLE},
+            },
+            "entries": _integer("How many there are."),
         },
     ),
     "CastErrors": _object(
@@ -237,10 +278,14 @@ CAST_STATUS: Json = {
     "syncedSequence": 7,
     "latestSequence": 7,
     "lag": 0,
+    "lagSeconds": 0.0,
+    "rate": 0.1,
     "syncedDate": "2024-02-29T16:00:01Z",
     "current": None,
     "lastError": None,
     "errorCounts": dict.fromkeys(CAST_TABLES, 0),
+    "retries": [],
+    "tableStore": None,
 }
 
 CAST_ERRORS: Json = {
@@ -259,6 +304,8 @@ CAST_ERRORS: Json = {
     ],
     "continuationToken": None,
 }
+
+CAST_RETRY: Json = {"tables": ["FhirFailToStoreExceptionTable"], "entries": 3}
 
 STATISTICS: Json = {
     "studies": 1,

@@ -4,7 +4,7 @@ from typing import Any
 
 from hounsfield.web.openapi import schemas
 from hounsfield.web.openapi.components import JSON, TEXT, UNAVAILABLE, json_content, problem, query, response
-from hounsfield.web.openapi.schemas import CAST_TABLES, Json, ref
+from hounsfield.web.openapi.schemas import CAST_RETRYABLE, CAST_TABLES, Json, ref
 
 
 def unversioned_paths() -> Json:
@@ -40,19 +40,50 @@ def unversioned_paths() -> Json:
             "How far the FHIR server has been brought",
             {"200": response("The state.", json_content(JSON, ref("CastStatus"), schemas.CAST_STATUS)), **UNAVAILABLE},
         ),
-        "/cast/errors": get(
-            "Cast",
-            "ListCastErrors",
-            "Entries that could not be written to FHIR",
-            {
-                "200": response("One page.", json_content(JSON, ref("CastErrors"), schemas.CAST_ERRORS)),
-                "400": problem("The table is missing or unknown, or the limit or token is invalid."),
-                **UNAVAILABLE,
+        "/cast/errors": {
+            "delete": {
+                "tags": ["Cast"],
+                "operationId": "EmptyCastErrors",
+                "summary": "Remove every row of an error table",
+                "parameters": [table],
+                "responses": {
+                    "204": response("They are removed."),
+                    "400": problem("The table is missing or unknown."),
+                    **UNAVAILABLE,
+                },
             },
-            parameters=[
-                table,
-                query("limit", "Largest number of errors.", type="integer", minimum=1, maximum=1000, default=100),
-                query("continuationToken", "From the page before.", type="string"),
-            ],
-        ),
+            **get(
+                "Cast",
+                "ListCastErrors",
+                "Entries that could not be written to FHIR",
+                {
+                    "200": response("One page.", json_content(JSON, ref("CastErrors"), schemas.CAST_ERRORS)),
+                    "400": problem("The table is missing or unknown, or another parameter is invalid."),
+                    **UNAVAILABLE,
+                },
+                parameters=[
+                    table,
+                    query("study", "Only those of this study, by its UID.", type="string"),
+                    query("since", "Only those filed since: a date, or a time (RFC 3339).", type="string"),
+                    query("limit", "Largest number of errors.", type="integer", minimum=1, maximum=1000, default=100),
+                    query("continuationToken", "From the page before.", type="string"),
+                ],
+            ),
+        },
+        "/cast/retry": {
+            "post": {
+                "tags": ["Cast"],
+                "operationId": "RetryCastErrors",
+                "summary": "Have entries that were skipped tried again",
+                "parameters": [
+                    query("table", "Only those of this table.", type="string", enum=CAST_RETRYABLE),
+                    query("study", "Only those of this study, by its UID.", type="string"),
+                ],
+                "responses": {
+                    "202": response("How many it will be.", json_content(JSON, ref("CastRetry"), schemas.CAST_RETRY)),
+                    "400": problem("The table is none whose entries were skipped, or the study is no UID."),
+                    **UNAVAILABLE,
+                },
+            }
+        },
     }
