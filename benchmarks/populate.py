@@ -1,6 +1,6 @@
 """Brings a population into an index through the server's own ingest code, without HTTP and without keeping files.
 
-``python -m benchmarks.populate --database sqlite:////tmp/million/index.db`` stores requests of many instances with
+``python -m benchmarks.populate --data-dir DIR`` stores requests of many instances with
 ``archive.store.store``: headers are read and validated, metadata made, and each group of instances committed with its
 sync, as for a client; only the files are let go. It goes on where it was stopped, and says how fast it was at the
 beginning and at the end.
