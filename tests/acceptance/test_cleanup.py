@@ -247,7 +247,10 @@ def test_the_figures_of_the_archive(quiet: Server) -> None:
             written = set(re.findall(r"`(\w+)`", " ".join(cells)))
             for _ in range(20):  # whichever process answers
                 found = dict(metrics(client))
-                assert {f"hounsfield_{name.partition(' ')[0]}" for name in found} == written
+                # That one is there with Azure tables only.
+                shown = {f"hounsfield_{name.partition(' ')[0]}" for name in found}
+                assert shown == written - {"hounsfield_cast_table_store_waiting"}
+                found = {name: value for name, value in found.items() if not name.startswith("cast_")}
                 assert 0 < found.pop("pending_deletion_oldest_age_seconds") < 60
                 assert found == {
                     "studies": 1,

@@ -137,12 +137,22 @@ def test_other_methods_are_405_with_all_that_are_allowed(client: httpx.Client, p
             )
 
 
-@pytest.mark.parametrize("path", ["/health/check", "/statistics", "/cast/status", "/cast/errors", "/v2/api.json"])
-def test_routes_without_a_version_are_405_likewise(client: httpx.Client, path: str) -> None:
-    for method in ("PUT", "POST", "DELETE", "OPTIONS"):
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/health/check", "GET, HEAD"),
+        ("/statistics", "GET, HEAD"),
+        ("/cast/status", "GET, HEAD"),
+        ("/cast/errors", "DELETE, GET, HEAD"),
+        ("/cast/retry", "POST"),
+        ("/v2/api.json", "GET, HEAD"),
+    ],
+)
+def test_routes_without_a_version_are_405_likewise(client: httpx.Client, path: str, allowed: str) -> None:
+    for method in {"PUT", "POST", "DELETE", "OPTIONS"} - set(allowed.split(", ")):
         response = client.request(method, path)
         assert (response.status_code, response.content) == (405, b"")
-        assert response.headers["allow"] == "GET, HEAD"
+        assert response.headers["allow"] == allowed
         assert "api-supported-versions" not in response.headers
 
 
