@@ -64,6 +64,11 @@ def busy_seconds() -> float:
     return sum(map(int, (user, nice, system, irq, softirq, steal))) / TICKS
 
 
+def stolen_seconds() -> float:
+    """Processor seconds that other machines on the same host have taken from this one so far: all processors."""
+    return int(Path("/proc/stat").read_text().split()[8]) / TICKS
+
+
 def memory_bytes(roots: Iterable[int]) -> int:
     """Proportional set size of the tree below ``roots``."""
     total = 0

@@ -57,6 +57,12 @@ def start_archive(name: str, data_dir: Path, log_dir: Path, database: str | None
     return _serve(name, log_dir, data_dir, about, casts=False, database=database)
 
 
+def start_casting(name: str, data_dir: Path, log_dir: Path) -> Server:
+    """``hounsfield serve`` on what ``data_dir`` holds, with DICOM Cast."""
+    about = f"hounsfield {metadata.version('hounsfield')}, SQLite, with DICOM Cast"
+    return _serve(name, log_dir, data_dir, about, casts=True)
+
+
 def _serve(name: str, log_dir: Path, data_dir: Path, about: str, *, casts: bool, database: str | None = None) -> Server:
     port = free_port()
     command = [str(Path(sys.executable).with_name("hounsfield")), "serve", "--host", "127.0.0.1", "--port", str(port)]

@@ -6,6 +6,7 @@ the re-index, the latency of the stores beside it, and the progress the operatio
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from benchmarks.headers import PRIVATE_CREATOR, PRIVATE_TAG, SeriesFiles, protoc
 from benchmarks.ingest import NEW
 from benchmarks.load import WrongAnswer, percentile
 from benchmarks.population import Population
+from benchmarks.processes import stolen_seconds
 from benchmarks.progress import Progress
 from benchmarks.servers import Server
 from benchmarks.wire import Answer, Connection
@@ -38,13 +40,17 @@ ALONE_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Reindex:
-    """What was seen. Times in seconds; ``progress`` are pairs of seconds since the tag was added and per cent."""
+    """What was seen. Times in seconds; ``progress`` are pairs of seconds since the tag was added and per cent.
+
+    ``stolen`` is the share of the processors' time that the host gave to other machines while the tag was indexed.
+    """
 
     instances: int
     seconds: float
     alone: list[float]
     beside: list[float]
     progress: list[tuple[float, int]]
+    stolen: float
 
 
 class Storing:
@@ -96,7 +102,7 @@ def measure(server: Server, population: Population, alone_seconds: float = ALONE
         time.sleep(alone_seconds)
     _check(alone)
     with Connection(server.base) as connection, Storing(server, new, STORED // 2) as beside:
-        start = time.perf_counter()
+        start, stolen = time.perf_counter(), stolen_seconds()
         operation = _add(connection)
         progress: list[tuple[float, int]] = []
         while (state := _json(connection, f"/operations/{operation}"))["status"] in ("notStarted", "running"):
@@ -111,7 +117,8 @@ def measure(server: Server, population: Population, alone_seconds: float = ALONE
             raise WrongAnswer("the progress went back")
         _check_found(connection, population)
     _check(beside)
-    return Reindex(population.instances, seconds, alone.latencies, beside.latencies, progress)
+    share = (stolen_seconds() - stolen) / seconds / (os.cpu_count() or 1)
+    return Reindex(population.instances, seconds, alone.latencies, beside.latencies, progress, share)
 
 
 def _check(storing: Storing) -> None:
@@ -160,7 +167,7 @@ def tell(found: Reindex) -> str:
     lines.append("")
     lines.append(
         f"{found.instances:,} instances in {found.seconds:.1f} s: **{rate:,.0f} a second**; the operation told "
-        f"{steps} different percentages"
+        f"{steps} different percentages; other machines took {found.stolen:.0%} of the processors meanwhile"
     )
     return "\n".join(lines)
 

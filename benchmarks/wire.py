@@ -5,6 +5,7 @@ per request than the servers do. It speaks what servers answer with (a length, c
 connection) and nothing else: no redirects, no content codings, no TLS.
 """
 
+import mmap
 import select
 import socket
 import struct
@@ -21,6 +22,8 @@ HEADER_WINDOW_BYTES = 1 << 10
 BUFFERS_A_CALL = 512
 """Below IOV_MAX (1024) of Linux."""
 TIMEOUT_SECONDS = 300
+_NOWHERE = mmap.mmap(-1, 1 << 22)
+"""What the kernel is told to put bytes into that it does not: pages that are never touched are never there."""
 
 
 class WireError(Exception):
@@ -170,6 +173,15 @@ class Connection:
         self._end += count
         return count > 0
 
+    def _pass_over(self, count: int) -> None:
+        """Takes bytes that nobody looks at: counted by the kernel, which need not copy them to us (Linux)."""
+        assert self._socket is not None
+        while count:
+            taken = self._socket.recv_into(_NOWHERE, min(count, len(_NOWHERE)), socket.MSG_WAITALL | socket.MSG_TRUNC)
+            if not taken:
+                raise WireError(f"the connection ended {count} bytes before the end of the body")
+            count -= taken
+
     def _read_to(self, mark: bytes) -> bytes:
         """Everything before ``mark``, which is skipped."""
         window = HEADER_WINDOW_BYTES
@@ -202,7 +214,11 @@ class Connection:
 
     def _take(self, count: int, body: "_Body") -> None:
         while count:
-            if self._start == self._end and not self._fill(count):
+            if self._start == self._end and not (wanted := body.wanted(count)):
+                self._pass_over(count)
+                body.length += count
+                return
+            if self._start == self._end and not self._fill(wanted):
                 raise WireError(f"the connection ended {count} bytes before the end of the body")
             step = min(count, self._end - self._start)
             body.add(self._buffer[self._start : self._start + step])
@@ -232,6 +248,10 @@ class _Body:
         self.kept = bytearray()
         self.length = 0
         self._limit = None if whole else SAMPLE_BYTES
+
+    def wanted(self, count: int) -> int:
+        """How many of the next ``count`` bytes are kept; what follows them is only counted."""
+        return count if self._limit is None else min(count, self._limit - len(self.kept))
 
     def add(self, piece: memoryview) -> None:
         if self._limit is None:

@@ -313,3 +313,22 @@ def test_what_is_searched_more_is_filled_from_metadata(
         (1, 2, "yamada^tarou", 1),
         (1, 3, "山田^太郎", 1),
     ]
+
+
+# --- 0010: workitems of before ---
+
+
+def test_workitems_of_before_wait_for_whoever_follows_them(
+    new_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = new_url()
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "TARGET", "0009")
+        migrate.upgrade(url)
+    insert = "INSERT INTO workitem (id, partition_key, uid, state, created) VALUES (7, 1, '1.2', 'SCHEDULED', 99)"
+    run(url, lambda connection: connection.execute(sa.text(insert)))
+    migrate.upgrade(url)
+    waiting = (
+        "SELECT workitem_id, partition_key, modified, study_uid FROM workitem_change WHERE followed_revision < revision"
+    )
+    assert run(url, lambda connection: [tuple(row) for row in connection.execute(sa.text(waiting))]) == [(7, 1, 99, "")]

@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-RESOURCES = ("Patient", "Endpoint", "ImagingStudy", "Observation")
+RESOURCES = (
+    *("Patient", "Endpoint", "ImagingStudy", "Observation"),
+    *("Device", "DiagnosticReport", "DocumentReference", "ServiceRequest", "Task"),
+)
 BASE = "http://hl7.org/fhir/StructureDefinition/"
 FHIR_TYPE = BASE + "structuredefinition-fhir-type"
 ABSTRACT = {"Element", "BackboneElement"}
@@ -27,7 +30,7 @@ SKIPPED = (
         "SubstanceAmount",
     }
 )
-"""Types that no element of the four resources nor an extension value can have, and those handled elsewhere."""
+"""Types that no element of these resources nor an extension value can have, and those handled elsewhere."""
 FOREIGN = {"project", "author", "onBehalfOf", "account", "accounts", "compartment"}
 """Elements the package adds to Meta for its own server."""
 UNENUMERABLE = {"mimetypes", "languages", "all-languages", "currencies", "all-types"}

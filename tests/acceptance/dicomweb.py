@@ -14,6 +14,7 @@ from tests import factories
 
 VERSIONS = ("v1", "v2")
 ORIGINAL = "application/dicom; transfer-syntax=*"
+WAS = {"msdicom-request-original": "True"}
 ORIGINALS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 FRAMES = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
 

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from tests import factories
 from tests.acceptance import dicomweb
@@ -19,12 +21,14 @@ from tests.acceptance.dicomweb import (
     ORIGINAL,
     ORIGINALS,
     VERSIONS,
+    WAS,
     instance_path,
     parts,
     series_path,
     study_path,
     value,
 )
+from tests.acceptance.query_tags import ended
 from tests.acceptance.test_crash import survive
 from tests.peers.azurite import AzuriteServer
 from tests.peers.s3 import S3Server
@@ -165,6 +169,40 @@ def test_a_round(machines: list[Server], version: str) -> None:
         assert states[first.SOPInstanceUID, "Create"] == states[first.SOPInstanceUID, "Delete"] == "Replaced"
         assert states[large.SOPInstanceUID, "Create"] == states[large.SOPInstanceUID, "Delete"] == "Deleted"
         assert states[other.SOPInstanceUID, "Create"] == entries[5]["state"] == "Current"
+
+
+def test_an_update(machines: list[Server]) -> None:
+    """Of a file that is held in memory, of one that is streamed, and of one that is one compressed stream."""
+    writer, reader = machines[0].client(), machines[1].client()
+    with writer, reader:
+        first = factories.dataset(Rows=16, Columns=8)
+        large = dicomweb.sibling(first, PixelData=bytes(range(256)) * 40_000)
+        deflated = dicomweb.sibling(first, same_series=False, Rows=16, Columns=8)
+        files = {ds.SOPInstanceUID: factories.part10(ds) for ds in (first, large)}
+        files[deflated.SOPInstanceUID] = factories.part10(deflated, DeflatedExplicitVRLittleEndian)
+        assert dicomweb.post(writer, list(files.values())).status_code == 200
+        study = {"studyInstanceUids": [first.StudyInstanceUID]}
+        body = {**study, "changeDataset": {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "New^Name"}]}}}
+        started = writer.post("/v2/studies/$bulkUpdate", json=body)
+        assert started.status_code == 202, started.text
+        operation = ended(reader, started.json()["href"].replace(str(machines[0].port), str(machines[1].port)))
+        assert (operation["status"], operation["results"]["instanceUpdated"]) == ("succeeded", 3)
+
+        (found,) = reader.get(
+            "/v2/studies", params={"PatientName": "New^Name", "StudyInstanceUID": first.StudyInstanceUID}
+        ).json()
+        assert value(found, "0020000D") == first.StudyInstanceUID
+        for ds in (first, large, deflated):
+            then = files[ds.SOPInstanceUID]
+            was = reader.get(instance_path(ds), headers={"accept": ORIGINAL, **WAS}).content
+            assert was == then
+            now = pydicom.dcmread(io.BytesIO(reader.get(instance_path(ds), headers={"accept": ORIGINAL}).content))
+            before = pydicom.dcmread(io.BytesIO(then))
+            assert now.PatientName == "New^Name"
+            now.PatientName = before.PatientName
+            assert now == before
+            frame = reader.get(f"{instance_path(ds)}/bulkdata/7FE00010")
+            assert frame.content == ds.PixelData
 
 
 HOSTILE = ["\0", "1\0.2", "zz\0zz", "%", "\\", "\ufffd", "\U0010ffff", "\u0301", "'", "(((", "[", "\r\n", "х" * 3000]

@@ -379,6 +379,9 @@ def test_operations_can_be_switched_off(tmp_path_factory: pytest.TempPathFactory
         refused(client.post(LISTS, content="no json", headers=JSON), "JSON")
         refused(add(client, entry("NoSuchKeyword")), "disabled")
         assert client.get(LISTS).json() == []
+        update = {"studyInstanceUids": ["1.2"], "changeDataset": {}}
+        refused(client.post("/v2/studies/$bulkUpdate", json=update), "temporarily disabled")
+        assert client.get("/v2/operations").json() == []
 
 
 # --- hounsfield tags ---

@@ -17,6 +17,7 @@ from tests import factories, stow_json
 from tests.acceptance import dicomweb
 from tests.acceptance.conftest import QUIET
 from tests.acceptance.dicomweb import ORIGINAL, instance_path, study_path
+from tests.acceptance.query_tags import ended
 from tests.server import Server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -26,6 +27,8 @@ FRAMES = 2_000
 PIXELS = FRAME * FRAMES
 LIMIT = 200 * 1024 * 1024
 FLAT = 50 * 1024 * 1024
+MUCH = 400
+"""Mebibytes: eight times what it may take."""
 PIECE = bytes(range(256)) * 4096
 """A mebibyte of pixel data; the whole is this again and again."""
 
@@ -119,6 +122,15 @@ def test_two_gigabytes_in_and_out(tmp_path: Path, record_property: Callable[[str
             many = client.get(f"{instance_path(ds)}/frames/{','.join(map(str, range(1, 401)))}")
             assert len(dicomweb.parts(many)) == 400
             report("frames", memory(), record_property)
+            dataset = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "New^Name"}]}}
+            body = {"studyInstanceUids": [ds.StudyInstanceUID], "changeDataset": dataset}
+            operation = ended(client, client.post("/v2/studies/$bulkUpdate", json=body).json()["href"])
+            assert (operation["status"], operation["results"]["instanceUpdated"]) == ("succeeded", 1)
+            named = client.get(f"{instance_path(ds)}/metadata").json()[0]["00100010"]
+            assert named == dataset["00100010"]
+            frame = client.get(f"{instance_path(ds)}/frames/{FRAMES}", headers={"accept": "application/octet-stream"})
+            assert frame.content == pixels((FRAMES - 1) * FRAME, FRAME)
+            report("bulk update", memory(), record_property)
             assert client.delete(study_path(ds)).status_code == 204
         assert server.stop() == 0
         assert "Traceback" not in server.log(), server.log()
@@ -140,9 +152,9 @@ def report(
 def test_thousands_of_parts_and_many_large_ones(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     server = Server(tmp_path / "data", [*QUIET, "--workers", "2"])
 
-    def many(client: httpx.Client) -> None:
+    def many(client: httpx.Client, count: int) -> None:
         study = factories.uid()
-        small = [factories.instance(StudyInstanceUID=study, PixelData=bytes(4000)) for _ in range(5_000)]
+        small = [factories.instance(StudyInstanceUID=study, PixelData=bytes(4000)) for _ in range(count)]
         assert dicomweb.post(client, small).status_code == 200
 
     def large(_: int) -> None:
@@ -154,9 +166,9 @@ def test_thousands_of_parts_and_many_large_ones(tmp_path: Path, record_property:
     try:
         server.start()
         with server.client() as client:
-            many(client)  # what a process keeps for later, it has now
+            many(client, 1_000)  # what a process keeps for later, it has now
             with watched(server) as memory:
-                many(client)
+                many(client, 5_000)
                 report("5,000 parts", memory(), record_property, FLAT)
         with watched(server) as memory, ThreadPoolExecutor(16) as clients:
             assert list(clients.map(large, range(16)))
@@ -166,7 +178,7 @@ def test_thousands_of_parts_and_many_large_ones(tmp_path: Path, record_property:
         server.end()
 
 
-def test_a_gigabyte_beside_its_metadata_and_one_that_is_compressed(
+def test_much_beside_its_metadata_and_much_that_is_compressed(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     server = Server(tmp_path / "data", [*QUIET, "--workers", "2"])
@@ -177,14 +189,14 @@ def test_a_gigabyte_beside_its_metadata_and_one_that_is_compressed(
 
     def parts() -> Iterator[bytes]:
         yield before
-        for _ in range(1_000):
+        for _ in range(MUCH):
             yield noise
         yield behind
 
     def compressed() -> Iterator[bytes]:
         squeeze = zlib.compressobj(1, zlib.DEFLATED, 31)
         yield squeeze.compress(factories.part10(factories.dataset(), preamble=bytes(128)))
-        for _ in range(1_000):
+        for _ in range(MUCH):
             yield squeeze.compress(noise[: 1 << 17] * 8)
         yield squeeze.flush()
 
@@ -194,13 +206,13 @@ def test_a_gigabyte_beside_its_metadata_and_one_that_is_compressed(
             dicomweb.store(client, factories.dataset())
             with watched(server) as memory:
                 assert client.post("/v2/studies", content=parts(), headers=headers, timeout=300).status_code == 200
-                report("1 GB beside its metadata", memory(), record_property, FLAT)
+                report("400 MB beside its metadata", memory(), record_property, FLAT)
             packed = {"content-type": "application/dicom", "content-encoding": "gzip", "accept": "*/*"}
             with watched(server) as memory:
                 # That the noise behind the file makes it unreadable does not matter here.
                 answer = client.post("/v2/studies", content=compressed(), headers=packed, timeout=300)
                 assert answer.status_code == 409, answer.text
-                report("1 GB compressed", memory(), record_property, FLAT)
+                report("400 MB compressed", memory(), record_property, FLAT)
         assert server.stop() == 0
         assert "Traceback" not in server.log(), server.log()
     finally:

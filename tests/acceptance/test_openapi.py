@@ -18,7 +18,15 @@ from openapi_schema_validator import OAS30Validator
 from pydicom.dataset import Dataset
 
 from tests import factories
-from tests.acceptance import dicomweb, openapi_cast, openapi_operations, openapi_tags
+from tests.acceptance import (
+    dicomweb,
+    openapi_cast,
+    openapi_export,
+    openapi_operations,
+    openapi_tags,
+    openapi_update,
+    openapi_workitems,
+)
 from tests.acceptance.test_lifecycle import running
 from tests.acceptance.test_security import security
 from tests.peers.azurite import AzuriteServer
@@ -75,6 +83,8 @@ class Operation:
             "attribute": "7FE00010",
             "partitionName": self.partition,
             "tagPath": "StudyComments",
+            "workitemInstanceUid": "1.2",
+            "aetitle": "ME",
         } | replaced
         path = re.sub(r"{(\w+)}", lambda found: values[found[1]], self.path)
         if self.name != "WadoUri":
@@ -111,8 +121,14 @@ def new(operation: Operation) -> Dataset:
 
 
 def ok(operation: Operation) -> httpx.Response:
+    if operation.name == openapi_export.NAME:
+        return openapi_export.all_well(operation)
     if operation.name in openapi_tags.NAMES:
         return openapi_tags.all_well(operation)
+    if operation.name == openapi_update.NAME:
+        return openapi_update.all_well(operation)
+    if operation.name in openapi_workitems.NAMES:
+        return openapi_workitems.all_well(operation)
     if operation.method == "post":
         return operation.call(new(operation))
     if operation.name in ("ListCastErrors", "EmptyCastErrors"):
@@ -171,12 +187,15 @@ def too_large(operation: Operation) -> httpx.Response:
 
 
 PROVOKED: dict[str, Callable[[Operation], httpx.Response]] = {
+    "101": ok,
     "200": ok,
+    "201": ok,
     "202": partly,
     "204": deleted,
     "206": lambda operation: operation.call(operation.stored, accept=DICOM_OR_BYTES, range="bytes=0-9"),
     "304": unchanged,
     "400": bad,
+    "403": ok,
     "404": missing,
     "406": lambda operation: (
         operation.call(new(operation), accept="text/html")
@@ -272,7 +291,14 @@ def test_every_operation_and_every_status_it_declares(served: Server, name: str)
                 if status in ELSEWHERE or (operation.path.endswith("/latest") and status == "204"):
                     continue
                 asked = operation.name, status
-                tables = (openapi_operations.PROVOKED, openapi_tags.PROVOKED, openapi_cast.PROVOKED)
+                tables = (
+                    openapi_operations.PROVOKED,
+                    openapi_tags.PROVOKED,
+                    openapi_update.PROVOKED,
+                    openapi_workitems.PROVOKED,
+                    openapi_cast.PROVOKED,
+                    openapi_export.PROVOKED,
+                )
                 known = next((table[asked] for table in tables if asked in table), None)
                 provoke: Callable[[Any], httpx.Response] = known or PROVOKED[status]
                 check(operation, status, provoke(operation))

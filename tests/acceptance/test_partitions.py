@@ -1,5 +1,6 @@
 """Data partitions through HTTP (server.md §4)."""
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,8 +13,12 @@ from pydicom.dataset import Dataset
 
 from tests import factories
 from tests.acceptance import dicomweb
+from tests.acceptance.exports import body, export, files, folder, identifier
+from tests.acceptance.query_tags import ended
 from tests.acceptance.test_lifecycle import running, serve_fails
 from tests.server import Server, free_port
+from tests.worklist import make
+from tests.worklist.make import new_uid
 
 ON = {"DicomServer__Features__EnableDataPartitions": "true"}
 DISABLED = "Data partitions feature is disabled."
@@ -23,8 +28,15 @@ UNKNOWN = "Specified PartitionName does not exist."
 
 
 @pytest.fixture(scope="module")
-def partitioned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("partitions") / "data", "--workers", "2", environment=ON) as server:
+def allowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder exports may go to."""
+    return tmp_path_factory.mktemp("allowed")
+
+
+@pytest.fixture(scope="module")
+def partitioned(tmp_path_factory: pytest.TempPathFactory, allowed: Path) -> Iterator[Server]:
+    environment = {**ON, "Export__Sinks__Folder__AllowedDirectories__0": str(allowed)}
+    with running(tmp_path_factory.mktemp("partitions") / "data", "--workers", "2", environment=environment) as server:
         yield server
 
 
@@ -216,6 +228,29 @@ def test_a_race_to_be_first_ends_in_one_partition(partitioned: Server, api: http
     assert {study["0020000D"]["Value"][0] for study in found} == {ds.StudyInstanceUID for ds in datasets}
 
 
+def test_an_export_is_of_its_partition(api: httpx.Client, allowed: Path) -> None:
+    first, second = factories.dataset(PatientID="one"), factories.dataset()
+    other = Dataset(first)
+    other.PatientID = "two"
+    assert put(api, "here", first).status_code == put(api, "there", other).status_code == 200
+    assert put(api, "there", second).status_code == 200
+    sent = body(folder(allowed), identifier(first, 1), identifier(second))
+    for url, message in (("/v2/export", MISSING), ("/v2/partitions/nowhere/export", UNKNOWN)):
+        response = api.post(url, json=sent)
+        assert (response.status_code, response.text) == (400, message)
+    assert "nowhere" not in listed(api)
+    operation = export(api, sent, "/v2/partitions/here/export")
+    written = files(allowed / operation["operationId"])
+    log = written.pop("errors.log").decode().splitlines()
+    assert written == {f"results/{identifier(first)}.dcm": factories.part10(first)}
+    assert [json.loads(line)["identifier"] for line in log] == [identifier(second)]
+    assert (operation["results"]["exported"], operation["results"]["skipped"]) == (1, 1)
+    operation = export(api, sent, "/v1/partitions/there/export")
+    written = files(allowed / operation["operationId"])
+    assert written.pop("errors.log") == b""
+    assert written == {f"results/{identifier(ds)}.dcm": factories.part10(ds) for ds in (other, second)}
+
+
 def test_the_openapi_document_has_the_partition_routes(api: httpx.Client) -> None:
     document = api.get("/v2/api.json").json()
     OpenAPIV30SpecValidator(document).validate()
@@ -226,6 +261,33 @@ def test_the_openapi_document_has_the_partition_routes(api: httpx.Client) -> Non
 
 
 # --- turning it on and off ---
+
+
+def test_a_bulk_update_is_of_its_partition(api: httpx.Client) -> None:
+    ds = factories.dataset()
+    for partition in ("one", "two"):
+        assert put(api, partition, ds).status_code == 200
+    change = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Changed"}]}}
+    body = {"studyInstanceUids": [str(ds.StudyInstanceUID)], "changeDataset": change}
+    for url, message in (
+        ("/v2/studies/$bulkUpdate", MISSING),
+        ("/v2/partitions/nowhere/studies/$bulkUpdate", UNKNOWN),
+    ):
+        response = api.post(url, json=body)
+        assert (response.status_code, response.text) == (400, message)
+    assert api.post("/v1/partitions/one/studies/$bulkUpdate", json=body).status_code == 404
+    response = api.post("/v2/partitions/one/studies/$bulkUpdate", json=body)
+    assert response.status_code == 202
+    assert "/partitions/" not in response.json()["href"]
+    assert ended(api, response.json()["href"])["results"]["instanceUpdated"] == 1
+    names = []
+    for partition in ("one", "two"):
+        metadata = api.get(below(partition, f"{dicomweb.study_path(ds)}/metadata")).json()
+        names.append(metadata[0]["00100010"]["Value"][0]["Alphabetic"])
+    assert names == ["Changed", "Doe^John"]
+    entries = [entry for entry in api.get("/v2/changefeed").json() if entry["studyInstanceUid"] == ds.StudyInstanceUID]
+    states = [(entry["partitionName"], entry["action"], entry["state"]) for entry in entries]
+    assert states == [("one", "Create", "Replaced"), ("two", "Create", "Current"), ("one", "Update", "Current")]
 
 
 def test_what_was_there_before_is_in_the_default_partition(tmp_path: Path) -> None:
@@ -248,3 +310,30 @@ def test_what_was_there_before_is_in_the_default_partition(tmp_path: Path) -> No
         assert server.stop() == 0
     said = serve_fails("--port", str(free_port()), "--data-dir", str(tmp_path / "data"))
     assert "Data partitions feature cannot be disabled while existing data has already been partitioned." in said
+
+
+# --- workitems ---
+
+
+def test_each_partition_has_a_worklist_of_its_own(api: httpx.Client) -> None:
+    uid, name = new_uid(), f"w-{free_port()}"
+    here, there = f"/v2/partitions/{name}/workitems", f"/v2/partitions/{name}-b/workitems"
+    headers = {"content-type": "application/dicom+json"}
+    for path in ("", "/1.2", "?PatientID=1"):
+        answer = api.get(here + path)
+        assert (answer.status_code, answer.text) == (400, UNKNOWN)
+    for root in (here, there):
+        answer = api.post(f"{root}?{uid}", json=[make.workitem()], headers=headers)
+        assert answer.status_code == 201
+        assert answer.headers["location"] == f"{str(api.base_url).rstrip('/')}{root}/{uid}"
+    assert api.post(f"{here}/{uid}/cancelrequest", json=[{}], headers=headers).status_code == 202
+    assert api.get(f"{here}/{uid}").json()["00741000"]["Value"] == ["CANCELED"]
+    assert api.get(f"{there}/{uid}").json()["00741000"]["Value"] == ["SCHEDULED"]
+    assert len(api.get(f"{there}?ProcedureStepState=SCHEDULED").json()) == 1
+    assert api.get(f"{here}?ProcedureStepState=SCHEDULED").status_code == 204
+    assert api.get(f"/v2/workitems/{uid}").text == MISSING
+
+
+def test_without_the_feature_there_is_one_worklist(client: httpx.Client) -> None:
+    answer = client.get("/v1/partitions/a/workitems")
+    assert (answer.status_code, answer.text) == (400, DISABLED)

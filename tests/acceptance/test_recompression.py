@@ -380,6 +380,7 @@ def test_the_saving_is_reported_and_survives_a_restart(tmp_path: Path, *, keep: 
         compressed = sum(len(stored_as(client, ds)[1]) for ds in datasets)
         assert found == {
             "studies": 4, "series": 4, "instances": 4, "bytes": compressed + len(plain), "recompressedInstances": 3,
+            "updatedInstances": 0,
             "receivedBytes": sum(sizes) + len(plain), "originalBytes": sum(sizes) if keep else 0,
         }  # fmt: skip
         figures = metrics(client)

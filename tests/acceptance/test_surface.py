@@ -145,6 +145,7 @@ def test_other_methods_are_405_with_all_that_are_allowed(client: httpx.Client, p
         ("/cast/status", "GET, HEAD"),
         ("/cast/errors", "DELETE, GET, HEAD"),
         ("/cast/retry", "POST"),
+        ("/cast/rebuild", "POST"),
         ("/v2/api.json", "GET, HEAD"),
     ],
 )
@@ -315,7 +316,7 @@ def test_statistics(ailing: Server) -> None:
         after = client.get("/statistics").json()
         size = sum(len(factories.part10(ds)) for ds in datasets)
         added = {"studies": 2, "series": 3, "instances": 4, "bytes": size}
-        added |= {"recompressedInstances": 0, "receivedBytes": size, "originalBytes": 0}
+        added |= {"recompressedInstances": 0, "receivedBytes": size, "originalBytes": 0, "updatedInstances": 0}
         assert {name: after[name] - before[name] for name in after} == added
         client.delete(study_path(first))
         assert client.get("/statistics").json()["instances"] == before["instances"] + 1

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
+from hounsfield.operations.reindex import BATCH
 from tests import factories
 from tests.acceptance import dicomweb, query_tags
 from tests.acceptance.query_tags import add, ended, entry, get
@@ -75,8 +76,7 @@ def test_a_worker_that_dies_over_a_re_index(data: Path, point: str) -> None:
     with running(data, environment=fault(point)) as server, server.client() as client:
         reference = add(client, entry(TAG)).json()
         deadline = time.monotonic() + 20
-        # The first batch is 200 of them.
-        enough = {"operation: step applied": 0, "operation: step committed": 200}[point]
+        enough = {"operation: step applied": 0, "operation: step committed": BATCH}[point]
         while rows(data)[0] < enough:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -83,8 +83,10 @@ def test_stores_go_on_beside_the_tag(fake: Fake) -> None:
     assert found.alone
     assert found.beside
     assert found.seconds > 0.08
-    assert "**2,000 a second**; the operation told 2" in tags.tell(Reindex(200, 0.1, [0.01], [0.02], [(0, 0), (1, 9)]))
-    assert "| ÷ | **2.00** | **2.00** |" in tags.tell(Reindex(200, 0.1, [0.01], [0.02], []))
+    assert "**2,000 a second**; the operation told 2" in tags.tell(
+        Reindex(200, 0.1, [0.01], [0.02], [(0, 0), (1, 9)], 0.1)
+    )
+    assert "| ÷ | **2.00** | **2.00** |" in tags.tell(Reindex(200, 0.1, [0.01], [0.02], [], 0.0))
 
 
 def test_progress_must_not_go_back(fake: Fake) -> None:

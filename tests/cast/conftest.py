@@ -85,7 +85,12 @@ def cast(database: Database) -> Cast:
     """``await cast(archive, target, **options)``: one pass over what is new, without worker and lease."""
 
     async def one_pass(
-        archive: MemoryArchive, target: FhirTarget, *, page_size: int = 1000, **changes: Any
+        archive: MemoryArchive,
+        target: FhirTarget,
+        *,
+        page_size: int = 1000,
+        database: Database = database,
+        **changes: Any,
     ) -> CastState:
         options = replace(OPTIONS, page_size=page_size, **changes)
         state = CastState(database)

@@ -1,6 +1,6 @@
 """A target that fails when told to, between cast and a real one."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,13 @@ class FaultyTarget:
         if failure:
             raise failure
         return await self.inner.search(resource_type, parameters)
+
+    async def pages(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> AsyncIterator[list[Match]]:
+        failure = self._next(f"GET {resource_type}")
+        if failure:
+            raise failure
+        async for page in self.inner.pages(resource_type, parameters):
+            yield page
 
     async def transaction(self, bundle: Resource) -> Resource:
         failure = self._next("POST")

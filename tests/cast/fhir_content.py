@@ -5,10 +5,14 @@ from typing import Any
 
 from fhir.resources.R4B import get_fhir_model_class
 
-from hounsfield.cast import observation
+from hounsfield.cast import document, observation
+from hounsfield.cast.expected import normal
 from hounsfield.fhir.target import FhirTarget, Resource
 
-TYPES = ("Patient", "Endpoint", "ImagingStudy", "Observation")
+TYPES = (
+    *("Patient", "Endpoint", "ImagingStudy", "Observation"),
+    *("Device", "DiagnosticReport", "DocumentReference", "ServiceRequest"),
+)
 
 
 async def resources(target: FhirTarget, resource_type: str) -> list[Resource]:
@@ -34,24 +38,30 @@ async def content(target: FhirTarget) -> dict[str, Resource]:
     return {names[f"{resource['resourceType']}/{resource['id']}"]: _plain(resource, names) for resource in everything}
 
 
+async def unordered_content(target: FhirTarget) -> Any:
+    """The same, with lists of objects in one order: what is equal in FHIR is equal here."""
+    return normal(await content(target))
+
+
 def check(resource: Resource) -> None:
     """Raises unless ``resource`` is valid, as fhir.resources sees R4B, and holds nothing empty."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         get_fhir_model_class(resource["resourceType"]).model_validate(resource)
-    _check_not_empty(resource)
+    check_not_empty(resource)
 
 
-def _check_not_empty(value: Any) -> None:
+def check_not_empty(value: Any) -> None:
+    """Raises if there is anything empty in a resource."""
     assert value not in ("", [], {}, None), value
     for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_not_empty(child)
+        check_not_empty(child)
 
 
 def _identity(resource: Resource) -> str:
     if resource["resourceType"] == "Endpoint":
         return f"Endpoint {resource['address']}"
-    key = observation.key(resource) or resource["identifier"][0]["value"]
+    key = observation.key(resource) or document.key(resource) or resource["identifier"][0]["value"]
     return f"{resource['resourceType']} {resource['identifier'][0].get('system')} {key}"
 
 

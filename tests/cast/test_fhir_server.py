@@ -170,9 +170,9 @@ async def test_an_outage_longer_than_the_budget_loses_nothing(
 async def test_a_refusal_of_one_entry_does_not_stop_its_neighbours(peer: HttpFhirTarget, cast: Cast) -> None:
     archive = MemoryArchive()
     for number in range(6):
-        # A code with two spaces in a row is none (R4): the server refuses the resource.
-        modality = "C  T" if number == 3 else "CT"
-        archive.store(("1.1", f"1.1.{number}", f"1.1.1.{number}"), ct(Modality=modality))
+        # What no UID can hold no id can (R4): the server refuses the resource.
+        series = "1.1_3" if number == 3 else f"1.1.{number}"
+        archive.store(("1.1", series, f"1.1.1.{number}"), ct())
     state = await cast(archive, peer)
     ((row,), _) = await state.errors(Table.FHIR_FAIL, 10, None)
     assert (row.sequence, row.partition_key) == (4, "TransactionFailedException")

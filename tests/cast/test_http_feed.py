@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
 import pytest
 
+from hounsfield.cast import http_feed
 from hounsfield.cast.feed import Action, FeedUnavailable, FeedUnreadable, State
 from hounsfield.cast.http_feed import RETRY_SECONDS, HttpFeedReader
 from tests.cast.memory_archive import ct
@@ -47,7 +50,7 @@ async def reader(server: Server) -> AsyncIterator[Reader]:
     transport = httpx.MockTransport(server)
 
     def make(endpoint: str = "http://dicom.example:8080", **options: Any) -> HttpFeedReader:
-        made.append(HttpFeedReader(endpoint, retry_seconds=(0.0,) * 8, transport=transport, **options))
+        made.append(HttpFeedReader(endpoint, transport=transport, **({"retry_seconds": (0.0,) * 8} | options)))
         return made[-1]
 
     yield make
@@ -109,7 +112,7 @@ def test_pauses() -> None:
     assert RETRY_SECONDS == (1, 2, 3, 5, 5, 5, 5, 5)
 
 
-@pytest.mark.parametrize("status", [408, 500, 502, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 async def test_transient_answers_are_retried_eight_times(server: Server, reader: Reader, status: int) -> None:
     server.answers = [httpx.Response(status)] * 8
     assert (await reader().page(0, 10)).entries == []
@@ -117,6 +120,23 @@ async def test_transient_answers_are_retried_eight_times(server: Server, reader:
     server.answers = [httpx.Response(status)] * 9
     with pytest.raises(FeedUnavailable, match=str(status)):
         await reader().page(0, 10)
+
+
+async def test_longer_pauses_that_the_server_asks_for(
+    server: Server, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(http_feed, "sleep", sleep)
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    asked = ["7", soon, "3600", "nonsense", None]
+    server.answers = [httpx.Response(429, headers={"Retry-After": each} if each else {}) for each in asked]
+    assert (await reader(retry_seconds=RETRY_SECONDS).page(0, 10)).entries == []
+    first, second, *others = pauses
+    assert first == 7 and 35 <= second <= 40 and others == [60, 5, 5]
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("x"), httpx.ReadTimeout("x"), httpx.RemoteProtocolError("x")])
@@ -186,3 +206,56 @@ async def test_ignoring_parsing_errors_reads_entry_by_entry(server: Server, read
     assert page.through == 10
     with pytest.raises(FeedUnreadable):
         await reader().page(0, 10)
+
+
+def windows(server: Server) -> list[tuple[int, int]]:
+    return [(int(one.url.params["offset"]), int(one.url.params["limit"])) for one in server.requests]
+
+
+def feed_of(length: int, size: int = 0) -> Handler:
+    """A feed of so many entries, each with so many characters more than it would have."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
+        metadata = ct() | {"00204000": {"vr": "LT", "Value": ["x" * size]}}
+        numbers = range(offset + 1, min(offset + limit, length) + 1)
+        return httpx.Response(200, json=[entry(number, metadata=metadata) for number in numbers])
+
+    return answer
+
+
+async def test_wide_pages_are_read_in_windows_the_server_allows(server: Server, reader: Reader) -> None:
+    server.otherwise = feed_of(1000)
+    feed = reader()
+    page = await feed.page(5, 300)
+    assert [one.sequence for one in page.entries] == list(range(6, 306))
+    assert page.through == 305
+    assert windows(server) == [(5, 10), (15, 100), (115, 100), (215, 90)]
+
+
+async def test_large_metadata_make_small_pages(server: Server, reader: Reader) -> None:
+    server.otherwise = feed_of(40, size=1_000_000)
+    feed = reader()
+    page = await feed.page(0, 500)
+    assert 16 <= len(page.entries) < 24
+    assert page.through == len(page.entries)
+    assert windows(server)[1][1] < 6
+    following = await feed.page(page.through, 500)
+    assert following.entries[0].sequence == page.through + 1
+
+
+async def test_gaps_are_passed_in_ever_wider_windows(server: Server, reader: Reader) -> None:
+    page = await reader().page(0, 500)
+    assert (page.entries, page.through) == ([], 500)
+    assert len(server.requests) <= 8
+
+
+async def test_what_was_read_before_a_failure_is_not_lost(server: Server, reader: Reader) -> None:
+    ten = [entry(number) for number in range(1, 11)]
+    server.answers = [httpx.Response(200, json=ten)]
+    server.otherwise = lambda request: httpx.Response(403)
+    feed = reader()
+    page = await feed.page(0, 500)
+    assert (len(page.entries), page.through) == (10, 10)
+    with pytest.raises(FeedUnavailable, match="403"):
+        await feed.page(10, 500)

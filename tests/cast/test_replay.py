@@ -21,16 +21,17 @@ from tests.cast.conftest import OPTIONS, ROOT, Cast
 from tests.cast.faulty_target import FaultyTarget, status
 from tests.cast.fhir_content import content, instances, only, resources
 from tests.cast.filed_errors import counts, rows
-from tests.cast.memory_archive import OTHER_STUDY, A, B, MemoryArchive, ct
+from tests.cast.memory_archive import OTHER_STUDY, A, B, C, MemoryArchive, ct
 from tests.cast.test_worker import running, until
 
 
-async def work_off(archive: MemoryArchive, target: Any, database: Database) -> None:
+async def work_off(archive: MemoryArchive, target: Any, database: Database, **changes: Any) -> None:
     """Every request, as the worker does it."""
     state = CastState(database)
     journal = Journal(state, target.endpoint, ROOT)
     await journal.resume()
-    replaying = Replay(archive, database, Synchroniser(target, state, journal, OPTIONS, lambda: None))
+    options = replace(OPTIONS, **changes)
+    replaying = Replay(archive, database, Synchroniser(target, state, journal, options, lambda: None), options)
     while await replaying.page():
         pass
 
@@ -170,7 +171,7 @@ async def test_many_are_worked_off_page_by_page_and_after_a_crash(
     await error_tables.request_retry(database, RETRYABLE, "")
     journal = Journal(state, faulty.endpoint, ROOT)
     await journal.resume()
-    first = Replay(archive, database, Synchroniser(faulty, state, journal, OPTIONS, lambda: None))
+    first = Replay(archive, database, Synchroniser(faulty, state, journal, OPTIONS, lambda: None), OPTIONS)
     assert await first.page() and await first.page()  # and then the process dies
     assert await counts(state) == {"FHIR_FAIL": 7}
     await work_off(archive, faulty, database)
@@ -213,3 +214,29 @@ async def test_asking_twice_is_asking_once(
 async def _is(state: CastState, name: str) -> bool:
     activity = (await state.status()).activity
     return activity is not None and activity.state == name
+
+
+@pytest.mark.parametrize("page_size", [2, 1000])
+async def test_what_came_later_keeps_the_last_word(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, cast: Cast, page_size: int
+) -> None:
+    told = {"PatientName": "Old^Name", "PatientSex": "M", "StudyDate": "20200101", "SeriesDescription": "Old"}
+    archive.store(A, ct(**told, SeriesNumber=1))
+    archive.store(B, ct(PatientName="New^Name", StudyDate="20240202", SeriesDescription="New", SeriesNumber=None))
+    archive.store(C, ct(PatientName=None, PatientSex=None, StudyDate="20240303"))
+    archive.store(OTHER_STUDY, ct(PatientName="Last^Name", PatientSex=None))
+    archive.store(("1.3", "1.3.1", "1.3.1.1"), ct(PatientName="Filed^Too", PatientSex="O"))
+    faulty.poison = {f"'{A[2]}'": status(400), "1.3.1.1": status(400)}
+    state = await cast(archive, faulty)
+    assert await counts(state) == {"FHIR_FAIL": 2}
+    faulty.poison = {"1.3.1.1": status(400)}
+    await error_tables.request_retry(database, RETRYABLE, A[0])
+    await work_off(archive, faulty, database, page_size=page_size)
+    (study, _) = await resources(faulty, "ImagingStudy")
+    assert sorted(instances(study)) == sorted([A[2], B[2], C[2]])
+    assert study["started"] == "2024-03-03T10:11:12+00:00"
+    first = next(series for series in study["series"] if series["uid"] == A[1])
+    assert (first["description"], first["number"]) == ("New", 1)
+    patient = await only(faulty, "Patient")
+    assert (patient["name"][0]["family"], patient["gender"]) == ("Last", "female")
+    assert [row.sequence for row in await rows(state, Table.FHIR_FAIL)] == [5]

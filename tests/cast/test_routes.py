@@ -16,12 +16,19 @@ from hounsfield.cast.failure import Table
 from hounsfield.cast.state import Activity, Attempt, CastState, LastError, Outcome, Progress
 from hounsfield.cast.step import Remove
 from hounsfield.database.engine import Database
-from hounsfield.errors import BadRequest
+from hounsfield.errors import HounsfieldError
+from hounsfield.operations import records
 from hounsfield.web import cast_status
 from hounsfield.web.cast import cast_routes
-from hounsfield.web.cast_status import cast_check
+from hounsfield.web.cast_status import CastReport, cast_check
 from hounsfield.web.errors import render
 
+STANDSTILLS = [
+    "CastToFhirForbidden",
+    "DicomToCastForbidden",
+    "CastMIUnavailable",
+    "CastingFailedForOtherReasons",
+]
 TABLES = [
     "FhirFailToStoreExceptionTable",
     "DicomFailToStoreExceptionTable",
@@ -43,8 +50,9 @@ async def nine() -> int:
 
 @pytest.fixture(params=[True])
 async def client(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    routes = cast_routes(database, nine, enabled=request.param)
-    app = Starlette(routes=routes, exception_handlers={BadRequest: refuse})
+    report = CastReport(database, nine, enabled=request.param)
+    routes = cast_routes(database, report, enabled=request.param)
+    app = Starlette(routes=routes, exception_handlers={HounsfieldError: refuse})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         yield client
 
@@ -72,8 +80,10 @@ async def test_before_anything_happened(client: httpx.AsyncClient) -> None:
         "current": None,
         "lastError": None,
         "errorCounts": dict.fromkeys(TABLES, 0),
+        "failures": dict.fromkeys(STANDSTILLS, 0),
         "retries": [],
         "tableStore": None,
+        "workitems": None,
     }
 
 
@@ -110,8 +120,10 @@ async def test_at_work(client: httpx.AsyncClient, state: CastState) -> None:
             "date": "1970-01-01T00:00:00.000000Z",
         },
         "errorCounts": dict.fromkeys(TABLES, 0) | {"TransientRetryExceptionTable": 1},
+        "failures": dict.fromkeys(STANDSTILLS, 0),
         "retries": [],
         "tableStore": None,
+        "workitems": None,
     }
 
 
@@ -216,6 +228,8 @@ async def test_asking_for_another_try(client: httpx.AsyncClient, state: CastStat
         ("POST", "/cast/retry?table=InvalidDicomTagExceptionTable", "table"),
         ("POST", "/cast/retry?study=", "study"),
         ("POST", "/cast/retry?study=x", "study"),
+        ("POST", "/cast/rebuild?fromSequence=first", "fromSequence"),
+        ("POST", "/cast/rebuild?fromSequence=-1", "fromSequence"),
     ],
 )
 async def test_refusals_of_changes(
@@ -229,13 +243,26 @@ async def test_refusals_of_changes(
     assert (found["errorCounts"], found["retries"]) == (dict.fromkeys(TABLES, 1), [])
 
 
+async def test_asking_for_a_rebuild(client: httpx.AsyncClient, database: Database) -> None:
+    answer = await client.post("/cast/rebuild", params={"fromSequence": "7"})
+    assert answer.status_code == 202
+    found = answer.json()
+    assert answer.headers["location"] == found["href"]
+    assert found["href"].endswith(f"/v2/operations/{found['id']}")
+    operation = await records.find(database, found["id"])
+    assert operation is not None and (operation.kind, operation.arguments) == ("rebuild-cast", {"fromSequence": 7})
+    again = await client.post("/cast/rebuild")
+    assert (again.status_code, again.headers["location"]) == (409, found["href"])
+    assert found["id"] in again.text
+
+
 async def test_every_error_that_is_named_has_its_advice() -> None:
     names = {
         "InvalidFhirServerException", "FhirClientException", "FailToRetrieveTokenException", "RetryableException",
         "ServerTooBusyException", "ResourceConflictException", "TimeoutRejectedException", "TransactionFailedException",
         "InvalidFhirResponseException", "MultipleMatchingResourcesException", "FhirResourceValidationException",
         "MissingRequiredDicomTagException", "InvalidDicomTagValueException", "FeedUnavailable", "FeedUnreadable",
-        "DicomWebException",
+        "DicomWebException", "FeedReplaced",
         "TableStoreUnavailable",
     }  # fmt: skip
     assert all(advice(name) != advice("KeyError") for name in names)

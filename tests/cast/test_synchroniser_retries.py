@@ -2,6 +2,8 @@
 
 import asyncio
 import warnings
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from hounsfield.cast.synchroniser import LeaseLost, Synchroniser
 from hounsfield.dicom.uid import is_valid
 from hounsfield.fhir.embedded import EmbeddedTarget
 from hounsfield.fhir.target import FhirTarget
-from tests.cast.conftest import OPTIONS, ROOT, Cast
+from tests.cast.conftest import OPTIONS, QUICK, ROOT, Cast
 from tests.cast.dose_report import dose
 from tests.cast.faulty_target import FaultyTarget, status, unreachable
 from tests.cast.fhir_content import content, instances, only, resources
@@ -64,6 +66,48 @@ async def test_a_conflict_is_rebuilt_from_fresh_searches(
     assert faulty.requests.count("GET ImagingStudy") == 2
     (row,) = await rows(state, Table.TRANSIENT_RETRY)
     assert row.partition_key == "ResourceConflictException"
+
+
+@pytest.mark.parametrize("code", [404, 410])
+async def test_what_was_to_be_changed_and_is_gone_is_made_anew(
+    archive: MemoryArchive, faulty: FaultyTarget, cast: Cast, code: int
+) -> None:
+    archive.store(A, ct())
+    await cast(archive, faulty)
+    archive.store(B, ct())
+    faulty.failures = [status(code)]
+    state = await cast(archive, faulty)
+    (row,) = await rows(state, Table.TRANSIENT_RETRY)
+    assert row.partition_key == "ResourceConflictException"
+    assert instances(await only(faulty, "ImagingStudy")) == [A[2], B[2]]
+    # Where nothing was to be changed, it says that the request is wrong.
+    archive.store(OTHER_STUDY, ct(PatientID="P2"))
+    faulty.failures = [status(code)]
+    assert (await counts(await cast(archive, faulty)))["FHIR_FAIL"] == 1
+
+
+@pytest.mark.parametrize("code", [200, 302, 404, 405])
+@pytest.mark.parametrize("match", ["POST", "GET ImagingStudy"])
+async def test_a_proxy_that_answers_for_a_server_that_is_away_skips_no_entry(
+    archive: MemoryArchive, faulty: FaultyTarget, cast: Cast, code: int, match: str
+) -> None:
+    """404 of an ingress, or a page that speaks of maintenance, for longer than the budget."""
+    archive.store(A, ct())
+    archive.store(OTHER_STUDY, ct(PatientID="P2"))
+    clock = asyncio.get_running_loop().time
+    end = clock() + 0.3
+
+    def instead(line: str) -> Exception | None:
+        faulty.requests.append(line)
+        # Who has been refused finds it away a little longer.
+        if line == "GET metadata":
+            return status(code)() if clock() < end + 0.1 else None
+        return status(code)() if clock() < end and line.startswith(match) else None
+
+    faulty._next = instead  # type: ignore[method-assign]
+    state = await cast(archive, faulty, total_retry_duration=timedelta(seconds=0.1))
+    assert len(await resources(faulty, "ImagingStudy")) == 2
+    assert (await counts(state)).keys() == {"TRANSIENT_RETRY"}
 
 
 async def test_a_change_by_somebody_else_is_kept(
@@ -144,6 +188,25 @@ async def test_an_entry_that_alone_keeps_failing_is_skipped_when_its_budget_is_u
     assert await state.position() == 7
 
 
+@pytest.mark.parametrize("code", [429, 500])
+async def test_a_server_that_serves_nobody_but_tells_what_it_can_do_skips_no_entry(
+    archive: MemoryArchive, faulty: FaultyTarget, cast: Cast, code: int
+) -> None:
+    """Its database is away, or it is busy for everybody, for longer than the budget; metadata are answered."""
+    archive.store(A, ct())
+    archive.store(OTHER_STUDY, ct(PatientID="P2"))
+    clock = asyncio.get_running_loop().time
+    end = clock() + 0.4
+
+    def busy(line: str) -> Exception | None:
+        return status(code)() if clock() < end and line != "GET metadata" else None
+
+    faulty._next = busy  # type: ignore[method-assign]
+    state = await cast(archive, faulty, total_retry_duration=timedelta(seconds=0.05))
+    assert len(await resources(faulty, "ImagingStudy")) == 2
+    assert (await counts(state)).keys() == {"TRANSIENT_RETRY"}
+
+
 async def test_conflicts_without_end_use_up_the_budget(
     archive: MemoryArchive, faulty: FaultyTarget, cast: Cast
 ) -> None:
@@ -184,6 +247,25 @@ async def test_retry_after_is_honoured(archive: MemoryArchive, faulty: FaultyTar
     assert clock() - began >= 0.08
 
 
+async def test_retry_after_holds_for_all_studies(archive: MemoryArchive, faulty: FaultyTarget, cast: Cast) -> None:
+    """One at a time, so that the second would come while the first waits."""
+    archive.store(A, ct())
+    archive.store(OTHER_STUDY, ct(PatientID="P2"))
+    timing = replace(QUICK, longest=0.3)
+    faulty.failures = [status(429, retry_after=3600)]
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    first: list[float] = []
+
+    async def note() -> None:
+        first.append(clock() - began)
+
+    faulty.before_transaction = [note]
+    await cast(archive, faulty, concurrency=1, retry_timing=timing, total_retry_duration=timedelta(seconds=5))
+    assert first[0] >= timing.longest
+    assert len(await resources(faulty, "ImagingStudy")) == 2
+
+
 # --- position and lease ----------------------------------------------------------------------------------------------
 
 
@@ -196,9 +278,10 @@ async def test_the_position_never_passes_an_unfinished_entry(
         archive.store((f"1.3.{number}", "1.3.1", f"1.3.1.{number}"), ct(PatientID=f"P{number + 3}"))
     faulty.poison = {"urn:oid:1.2'": unreachable}
     working = asyncio.create_task(cast(archive, faulty, total_retry_duration=OPTIONS.total_retry_duration * 100))
-    await asyncio.sleep(0.4)
-    assert len(await resources(faulty, "ImagingStudy")) == 6
     state = CastState(faulty.inner._store._database)  # type: ignore[attr-defined]
+    async with asyncio.timeout(20):
+        while len(await resources(faulty, "ImagingStudy")) < 6 or len((await state.progress()).finished) < 5:
+            await asyncio.sleep(0.02)
     assert await state.position() == blocked - 1
     faulty.poison.clear()
     await working

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hounsfield.cast.values import Values
+from tests.cast.memory_archive import dicom_json
 
 TAG = "00100020"
 
@@ -90,3 +91,15 @@ def test_the_alphabetic_group_is_the_name(value: Any, name: str | None) -> None:
 
 def test_items_that_are_no_datasets_are_passed_over() -> None:
     assert [item.text(TAG) for item in one(None, {TAG: {"vr": "LO", "Value": ["a"]}}).items(TAG)] == ["a"]
+
+
+@pytest.mark.parametrize("character", ["\0", "\x08", "\x0b", "\x1b", "\x1f"])
+def test_a_text_with_control_characters_counts_as_absent(character: str) -> None:
+    values = Values(dicom_json(StudyDescription=f"A{character}B", PatientName=f"A{character}B^C"))
+    assert values.text("00081030") is values.code("00081030") is values.person_name("00100010") is None
+
+
+def test_white_space_that_fhir_knows_stays_in_texts_and_is_one_space_in_codes() -> None:
+    values = Values(dicom_json(StudyDescription="A\r\nB\tC\fD  E"))
+    assert values.text("00081030") == "A\r\nB\tC\nD  E"
+    assert values.code("00081030") == "A B C D E"

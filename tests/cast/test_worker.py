@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hounsfield.cast.failure import Faulted
-from hounsfield.cast.feed import FeedPage, FeedUnreadable
+from hounsfield.cast.failure import Faulted, Standstill
+from hounsfield.cast.feed import FeedPage, FeedRefused, FeedUnreadable
 from hounsfield.cast.state import CastState, Progress, Status
-from hounsfield.cast.synchroniser import LeaseLost
+from hounsfield.cast.synchroniser import UNFINISHED_PAGES, LeaseLost
 from hounsfield.cast.worker import LEASE_SECONDS, CastWorker, check_capability
 from hounsfield.database import leases
 from hounsfield.database.connect import open_database
@@ -20,8 +20,9 @@ from hounsfield.database.engine import Database
 from hounsfield.errors import StoreUnavailable
 from hounsfield.fhir.embedded import EmbeddedTarget
 from hounsfield.fhir.store import FhirStore
+from hounsfield.security.access_tokens import NoIdentity
 from tests.cast.conftest import OPTIONS, ROOT
-from tests.cast.faulty_target import FaultyTarget, status
+from tests.cast.faulty_target import FaultyTarget, status, unreachable
 from tests.cast.fhir_content import content, resources
 from tests.cast.memory_archive import MemoryArchive, ct
 
@@ -65,9 +66,14 @@ def store(archive: MemoryArchive, number: int) -> None:
     archive.store((f"1.{number}", f"1.{number}.1", f"1.{number}.1.1"), ct(PatientID=f"P{number}"))
 
 
-@pytest.mark.parametrize("version", ["4.0.0", "4.0.1"])
-def test_fit_servers(version: str) -> None:
-    check_capability({"fhirVersion": version} | TRANSACTIONS)
+@pytest.mark.parametrize(("number", "version"), [("4.0.0", "R4"), ("4.0.1", "R4"), ("4.3.0", "R4"), ("5.0.0", "R5")])
+def test_fit_servers(number: str, version: str) -> None:
+    check_capability({"fhirVersion": number} | TRANSACTIONS, version)
+
+
+def test_an_r4_server_is_not_written_to_in_r5() -> None:
+    with pytest.raises(Faulted, match="Fhir:Version=R5"):
+        check_capability({"fhirVersion": "4.0.1"} | TRANSACTIONS, "R5")
 
 
 @pytest.mark.parametrize(
@@ -290,6 +296,25 @@ async def test_a_feed_that_cannot_be_read_is_a_fault(
         await until(synced(state, 1))
 
 
+async def test_a_feed_that_has_become_shorter_is_a_fault(
+    archive: MemoryArchive, target: EmbeddedTarget, database: Database, state: CastState
+) -> None:
+    """The archive was restored from a backup: what it numbers anew would never be cast, and nobody would know."""
+    for number in range(3):
+        store(archive, number)
+    async with running(CastWorker(archive, target, database, OPTIONS)):
+        await until(synced(state, 3))
+    restored = MemoryArchive()
+    store(restored, 7)
+    async with running(CastWorker(restored, target, database, OPTIONS)):
+        await until(in_state(state, "faulted"))
+        activity = (await state.status()).activity
+        assert activity is not None and activity.last_error is not None
+        assert activity.last_error.type == "FeedReplaced"
+        assert "ends at 1" in activity.last_error.message
+        assert await state.position() == 3
+
+
 async def test_a_position_that_cannot_be_read_is_not_zero(
     archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,7 +436,7 @@ async def test_catching_up_pauses_between_pages(
     began = clock()
     async with running(CastWorker(archive, target, database, gentle)):
         await until(synced(state, 5))
-    assert clock() - began >= 0.3
+    assert clock() - began >= 4 * 0.06
 
 
 @pytest.mark.peer
@@ -425,3 +450,122 @@ async def test_on_postgresql(archive: MemoryArchive, cast_postgres_url: str) -> 
         await until(synced(state, 40), 20)
     assert len(await resources(target, "ImagingStudy")) == 8
     await database.close()
+
+
+@pytest.mark.parametrize("watch", [None, timedelta(milliseconds=20)], ids=["polled", "watched"])
+async def test_a_study_that_waits_holds_up_no_other_page(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState, watch: timedelta | None
+) -> None:
+    """Nor what is stored while it waits; its own later entries keep their place, and the position stands before it."""
+    for number in range(3):
+        store(archive, number)
+    faulty.poison = {"urn:oid:1.1'": status(500)}
+    patient = replace(OPTIONS, page_size=1, watch_interval=watch, total_retry_duration=timedelta(minutes=1))
+
+    async def studies() -> set[str]:
+        return {study["identifier"][0]["value"] for study in await resources(faulty, "ImagingStudy")}
+
+    async def others() -> bool:
+        return await studies() == {"urn:oid:1.0", "urn:oid:1.2"}
+
+    async def those_after() -> bool:
+        return await studies() == {"urn:oid:1.0", "urn:oid:1.2", "urn:oid:1.3"}
+
+    async with running(CastWorker(archive, faulty, database, patient)):
+        await until(others)
+        archive.store(("1.1", "1.1.1", "1.1.1.2"), ct(PatientID="P1"))
+        store(archive, 3)
+        await until(those_after)
+        found = await state.status()
+        assert found.synced_sequence == 1
+        assert found.activity is not None
+        assert found.activity.state == "retrying"
+        assert found.activity.current is not None
+        assert found.activity.current.sequence == 2
+        faulty.poison.clear()
+        await until(synced(state, 5))
+    [stuck] = [one for one in await resources(faulty, "ImagingStudy") if one["identifier"][0]["value"] == "urn:oid:1.1"]
+    assert len(stuck["series"][0]["instance"]) == 2
+
+
+async def test_no_more_is_read_while_much_waits(
+    archive: MemoryArchive, faulty: FaultyTarget, database: Database, state: CastState
+) -> None:
+    for number in range(20):
+        store(archive, number)
+    read: list[int] = []
+
+    class Watched(MemoryArchive):
+        async def page(self, after: int, limit: int) -> FeedPage:
+            read.append(after)
+            return await archive.page(after, limit)
+
+        async def latest(self) -> int:
+            return await archive.latest()
+
+    faulty.poison = {"": unreachable}
+    async with running(CastWorker(Watched(), faulty, database, replace(OPTIONS, page_size=2))):
+        await until(in_state(state, "retrying"))
+        await asyncio.sleep(0.1)
+        assert read == [2 * number for number in range(UNFINISHED_PAGES)]
+        faulty.poison = {}
+        await until(synced(state, 20))
+
+
+class RefusedFeed(MemoryArchive):
+    """A feed that cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def latest(self) -> int:
+        raise self._error
+
+
+def chained(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+FORBIDDEN = FeedRefused("DicomWebException", "no", status=403)
+UNAUTHORIZED = FeedRefused("DicomWebException", "no", status=401)
+NO_TOKEN = chained(FeedRefused("FailToRetrieveTokenException", "no"), NoIdentity("no"))
+
+
+@pytest.mark.parametrize(
+    ("match", "feed", "reason"),
+    [
+        ("GET metadata", None, Standstill.FHIR_FORBIDDEN),
+        ("GET Patient", None, Standstill.FHIR_FORBIDDEN),
+        ("POST", None, Standstill.FHIR_FORBIDDEN),
+        ("", FORBIDDEN, Standstill.DICOM_FORBIDDEN),
+        ("", NO_TOKEN, Standstill.NO_IDENTITY),
+        ("", UNAUTHORIZED, Standstill.OTHER),
+        ("", ZeroDivisionError(), Standstill.OTHER),
+    ],
+)
+async def test_standstills_are_counted_as_the_reference_does(
+    archive: MemoryArchive,
+    faulty: FaultyTarget,
+    database: Database,
+    state: CastState,
+    match: str,
+    feed: Exception | None,
+    reason: Standstill,
+) -> None:
+    """Every time, and kept by the database."""
+    store(archive, 1)
+    if feed is None:
+        faulty.match, faulty.failures = match, [status(403), status(403)]
+    reader = archive if feed is None else RefusedFeed(feed)
+
+    async def counted() -> bool:
+        return (await state.status()).standstills[reason] >= 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hounsfield.cast.worker._SHORTEST_FAULT", timedelta(milliseconds=10))
+        async with running(CastWorker(reader, faulty, database, OPTIONS)):
+            await until(counted)
+    found = (await state.status()).standstills
+    assert [other for other in Standstill if found[other]] == [reason]

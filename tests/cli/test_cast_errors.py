@@ -2,6 +2,7 @@
 
 import json
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ STATUS = {
     "errorCounts": {FHIR_FAIL: 3, TRANSIENT: 0},
     "retries": [{"table": FHIR_FAIL, "studyUid": None, "date": "2024-02-29T16:00:02Z"}],
     "tableStore": {"waiting": 5, "lastError": None},
+    "workitems": {"lag": 2, "lagSeconds": 61.0, "lastError": None},
 }  # fmt: skip
 
 
@@ -197,3 +199,21 @@ def test_unusable_tables_are_refused_at_start(hounsfield: Hounsfield) -> None:
     )  # fmt: skip
     assert run.code == 2
     assert "TableStore:ConnectionString needs AccountName and AccountKey" in run.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["cast", "--Fhir:Endpoint", "http://127.0.0.1:1/", "--Fhir:Version", "R3"],
+            "Fhir:Version must be one of R4, R5",
+        ),
+        (["serve", "--Fhir:Version", "R5"], "The embedded FHIR store is R4: Fhir:Version=R5 needs Fhir:Endpoint"),
+    ],
+)
+def test_a_fhir_version_that_cannot_be_written_is_refused_at_start(
+    hounsfield: Hounsfield, words: list[str], said: str, tmp_path: Path
+) -> None:
+    run = hounsfield(*words, "--DicomWeb:Endpoint", "http://127.0.0.1:1/", "--data-dir", str(tmp_path / "data"))
+    assert run.code == 2
+    assert said in run.err

@@ -30,17 +30,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
     loaded = set(run.stderr.split())
     assert not loaded & {"pydicom", "sqlalchemy", "httpx", "starlette", "granian", "numpy", "http.client"}
     assert not loaded & {command.module for command in COMMANDS.values()}
-
-
-def test_help_is_quick() -> None:
-    def processor_seconds() -> float:
-        before = os.times()
-        program = "import sys; sys.argv = ['hounsfield', '--help']; from hounsfield.cli.main import main; main()"
-        subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
-
-    assert min(processor_seconds() for _ in range(3)) < 0.4  # 0.21 on a slow virtual machine
+    assert len(loaded) < 400  # 323 today: what makes it quick, which a clock on a busy machine cannot tell
 
 
 @pytest.mark.parametrize("name", CLIENT_COMMANDS)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hounsfield.cli import operations
+from hounsfield.cli import operation_progress
 from tests.cli.conftest import CONTROL, Hounsfield, Start, wait_until
 from tests.cli.dicomweb_server import DicomWebServer, Handler
 
@@ -26,7 +26,7 @@ def targets(server: DicomWebServer) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def documents(server: DicomWebServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, Any]]:
-    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(operation_progress, "LOOK_SECONDS", 0.05)
     failed = record(SECOND, "failed", 7, error="A step failed. \x1b[31m")
     server.documents = {
         "/operations": (200, [record(), failed]),

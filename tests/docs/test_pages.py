@@ -161,6 +161,7 @@ def test_make_targets_in_the_pages_exist() -> None:
 
 def test_every_route_is_in_the_table() -> None:
     names = {"{studyInstanceUid}": "{study}", "{seriesInstanceUid}": "{series}", "{sopInstanceUid}": "{instance}"}
+    names["{workitemInstanceUid}"] = "{workitem}"
     existing = set()
     for path, item in document("v2", title="", license_name="", license_url="", server_uri="")["paths"].items():
         for long, short in names.items():

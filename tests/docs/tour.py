@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.docs.pages import ROOT, blocks
 
@@ -29,7 +30,7 @@ def run(page: Path, root: str, folder: Path) -> list[tuple[str, str, str | None]
         if block.mark == "prints":
             text, said = examples.pop()
             assert said is None, f"{page.name} says twice what an example prints"
-            examples.append((text, block.text))
+            examples.append((text, block.text.replace(urlsplit(ADDRESS).netloc, urlsplit(root).netloc)))
         elif block.mark == "tour":
             number = len(examples)
             text = block.text.replace(ADDRESS, root).replace(".venv/bin/", f"{Path(sys.executable).parent}/")

@@ -135,9 +135,23 @@ async def test_refusals_without_an_outcome(server: Server, target: HttpFhirTarge
     assert error.value.status == 500
 
 
+FAR_OFF = "Mon, 01 Jan 2020 00:00:00 +9999999999999"
+"""A date in a time zone no clock has."""
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("0", 0.0), (" 7 ", 7.0), ("soon", None), ("-5", None), ("", None), ("²", None), (None, None)],
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        (" 7 ", 7.0),
+        ("soon", None),
+        ("-5", None),
+        (FAR_OFF, None),
+        ("", None),
+        ("²", None),
+        (None, None),
+    ],
 )
 async def test_retry_after_in_seconds(
     server: Server, target: HttpFhirTarget, header: str | None, seconds: float | None

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from hounsfield.fhir.conditions import MAX_ALTERNATIVES, Context, UnknownParameter, condition, escape, unescape
 from hounsfield.fhir.conditions import split_escaped as split
+from hounsfield.fhir.indexing import MAX_STRING, MAX_TOKEN, fold, token_key
 from hounsfield.fhir.outcomes import Invalid
-from hounsfield.fhir.search_parameters import MAX_STRING, MAX_TOKEN, fold, token_key
 
 CONTEXT = Context(("http://hospital.example/fhir",), 0)
 texts = st.text(st.sampled_from("ab,|$\\"), max_size=8)
@@ -90,7 +90,7 @@ def test_bad_values_and_modifiers_are_refused(name: str, value: str) -> None:
         ("subject:Endpoint", "1"),
         ("subject:Patient", "Device/1"),
         ("subject", "#local"),
-        ("subject:Device.identifier", "1"),
+        ("subject:Group.identifier", "1"),
         ("endpoint:Patient.identifier", "1"),
         ("patient.unknown:exact.x.y.z", "1"),
     ],

@@ -71,7 +71,7 @@ async def test_refusals_carry_status_and_reason(target: FhirTarget) -> None:
     assert "Bundle.entry[0]" in str(caught.value)
     assert "nobody" not in str(caught.value)
     with pytest.raises(FhirError) as caught:
-        await target.search("Device", [("identifier", "x")])
+        await target.search("Medication", [("identifier", "x")])
     assert caught.value.status == 404
     broken = entry("POST", "Patient", patient("\ud800"), urn())
     with pytest.raises(FhirError) as caught:

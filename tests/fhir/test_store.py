@@ -348,3 +348,100 @@ async def test_deleting_leaves_no_index_rows(client: httpx.AsyncClient, database
         assert (await client.delete(one)).status_code == 204
     for table in ("token", "string", "date", "reference"):
         assert await database.fetch(f"SELECT * FROM fhir_{table}") == []
+
+
+async def test_the_further_types_are_validated_found_and_guarded(client: httpx.AsyncClient) -> None:
+    who = await create(client, patient())
+    order: dict[str, Any] = {
+        "resourceType": "ServiceRequest",
+        "status": "active",
+        "intent": "order",
+        "subject": {"reference": who},
+    }
+    order |= {"identifier": [{"system": "urn:ris", "value": "A1"}], "authoredOn": "2024-01-31"}
+    device: dict[str, Any] = {
+        "resourceType": "Device",
+        "status": "active",
+        "manufacturer": "Acme",
+        "modelNumber": "Scan 3",
+    }
+    device |= {"deviceName": [{"name": "CT01", "type": "user-friendly-name"}], "type": {"coding": [{"code": "CT"}]}}
+    report: dict[str, Any] = {"resourceType": "DiagnosticReport", "status": "final", "code": {"text": "Report"}}
+    document: dict[str, Any] = {
+        "resourceType": "DocumentReference",
+        "status": "current",
+        "masterIdentifier": {"system": "urn:ietf:rfc:3986", "value": "urn:oid:1.2"},
+        "content": [{"attachment": {"contentType": "application/dicom"}}],
+        "date": "2024-01-31T12:00:00Z",
+    }
+    order_name, device_name = await create(client, order), await create(client, device)
+    report |= {"subject": {"reference": who}, "basedOn": [{"reference": order_name}], "effectiveDateTime": "2024"}
+    document |= {"subject": {"reference": who}, "context": {"related": [{"reference": order_name}]}}
+    report_name, document_name = await create(client, report), await create(client, document)
+    for query, expected in {
+        "ServiceRequest?identifier=urn:ris|A1&authored=2024-01": order_name,
+        "ServiceRequest?intent=order&status=http://hl7.org/fhir/request-status|active": order_name,
+        "Device?manufacturer=ac&model=scan&device-name=ct0": device_name,
+        "Device?type=CT&status=active": device_name,
+        f"DiagnosticReport?patient={who}&based-on={order_name}&date=2024": report_name,
+        f"DiagnosticReport?_include=DiagnosticReport:based-on&patient={who}": report_name,
+        "DocumentReference?identifier=urn:oid:1.2&contenttype=application/dicom": document_name,
+        f"DocumentReference?related={order_name}&date=2024-01-31": document_name,
+    }.items():
+        entries = (await client.get(query)).json().get("entry", [])
+        assert [one["fullUrl"].rpartition("fhir/")[2] for one in entries][:1] == [expected], query
+    assert (await client.get("DiagnosticReport?date=2023")).json()["total"] == 0
+    refused = (
+        device | {"status": "broken"},
+        device | {"name": "x"},
+        {"resourceType": "DocumentReference", "status": "current"},
+        order | {"orderDetail": [{"text": "without a code"}]},
+        report | {"subject": {"reference": "Patient/nobody"}},
+    )
+    for resource in refused:
+        answer = await client.post(resource["resourceType"], json=resource)
+        assert answer.status_code == 400, resource
+    assert (await client.delete(order_name)).status_code == 409
+    statement = (await client.get("metadata")).json()
+    assert {one["type"] for one in statement["rest"][0]["resource"]} >= {"Device", "ServiceRequest"}
+
+
+async def test_tasks_are_validated_found_and_guarded(client: httpx.AsyncClient) -> None:
+    who = await create(client, patient())
+    scan = await create(client, study("1.2", who))
+    uid = {"system": "urn:dicom:uid", "value": "urn:oid:2.25.1"}
+    task: dict[str, Any] = {
+        "resourceType": "Task",
+        "identifier": [uid],
+        "status": "in-progress",
+        "intent": "order",
+        "priority": "stat",
+        "code": {"coding": [{"system": "urn:codes", "code": "read"}]},
+        "for": {"reference": who},
+        "focus": {"reference": scan},
+        "basedOn": [{"type": "ServiceRequest", "identifier": {"value": "A1"}}],
+        "authoredOn": "2026-01-10T08:00:00Z",
+        "lastModified": "2026-01-10T09:00:00Z",
+        "executionPeriod": {"start": "2026-01-10T08:30:00Z"},
+    }
+    name = await create(client, task)
+    for query in (
+        "Task?identifier=urn:dicom:uid|urn:oid:2.25.1",
+        f"Task?patient={who}&subject={who}&status=in-progress",
+        "Task?status=http://hl7.org/fhir/task-status|in-progress&priority=stat&intent=order",
+        f"Task?focus={scan}&code=urn:codes|read&period=ge2026-01-10",
+        "Task?based-on:identifier=A1&authored-on=2026-01-10&modified=2026-01-10",
+        "Task?focus.identifier=urn:dicom:uid|urn:oid:1.2&_include=Task:focus",
+    ):
+        entries = (await client.get(query)).json().get("entry", [])
+        assert [one["fullUrl"].rpartition("fhir/")[2] for one in entries][:1] == [name], query
+    assert (await client.get("Task?status=ready")).json()["total"] == 0
+    for refused in (
+        task | {"status": "started"},
+        task | {"intent": "wish"},
+        task | {"focus": {"reference": "ImagingStudy/none"}},
+        task | {"lastModified": "2026-01-09"},
+        task | {"input": [{"type": {"text": "without value"}}]},
+    ):
+        assert (await client.post("Task", json=refused)).status_code == 400, refused
+    assert (await client.delete(scan)).status_code == 409

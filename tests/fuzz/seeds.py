@@ -6,6 +6,7 @@ from collections.abc import Callable
 from struct import pack
 from typing import Any
 
+from tests.dicom import native_model
 from tests.dicom.elements import (
     BIG_ENDIAN,
     DEFLATED,
@@ -161,10 +162,24 @@ def _json_datasets() -> list[bytes]:
     return [json.dumps(dataset).encode() for dataset in (whole, native, *single)]
 
 
+def _documents() -> list[bytes]:
+    """Documents of the Native DICOM Model with everything it has."""
+    return [
+        native_model.EXAMPLE,
+        b"<NativeDicomModel/>",
+        '<?xml version="1.0" encoding="UTF-16"?><NativeDicomModel><DicomAttribute tag="00100020" vr="LO"><Value '
+        'number="2">é</Value></DicomAttribute></NativeDicomModel>'.encode("utf-16"),
+        b'<!DOCTYPE a [<!ENTITY b "c">]><NativeDicomModel>&b;</NativeDicomModel>',
+        b'<NativeDicomModel><DicomAttribute tag="00290001" vr="UN" privateCreator="A"><BulkData uri="x"/>'
+        b"</DicomAttribute></NativeDicomModel>",
+    ]
+
+
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "reader": _files,
     "transcode": _files,
     "multipart": _bodies,
     "content_type": _headers,
     "json_dataset": _json_datasets,
+    "native_model": _documents,
 }

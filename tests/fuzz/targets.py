@@ -27,6 +27,7 @@ from hounsfield.dicom.json_dataset import (
 )
 from hounsfield.dicom.json_model import metadata_json
 from hounsfield.dicom.native_dataset import PIXEL_DATA
+from hounsfield.dicom.native_model import BadDocument, from_xml, to_xml
 from hounsfield.dicom.part10 import Instance, read_instance
 from hounsfield.dicom.source import ByteSource, BytesSource, FileSource, InflatedSource, UnreadableInstance
 from hounsfield.dicom.transcode import CannotTranscode
@@ -262,11 +263,23 @@ def json_dataset(data: bytes) -> None:
         assert vr in BULK_VRS or instance.dataset[key]["vr"] == vr, f"{key} is not what it was"
 
 
+def native_model(data: bytes) -> None:
+    """A document of the Native DICOM Model: refused, or written again as what it said."""
+    try:
+        dataset = from_xml(data)
+    except BadDocument as problem:
+        assert len(str(problem)) < 200
+        return
+    document = to_xml(dataset)
+    assert from_xml(document) == dataset, "what was written is read as something else"
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "reader": reader,
     "transcode": transcode,
     "multipart": multipart,
     "content_type": content_type,
     "json_dataset": json_dataset,
+    "native_model": native_model,
 }
 """Every target by its name, which is that of its folder in corpus/ as well."""

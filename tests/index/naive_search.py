@@ -65,7 +65,7 @@ class NaiveArchive:
             study = self.studies.setdefault(dataset["StudyInstanceUID"], {})
             series = self.series.setdefault(dataset["SeriesInstanceUID"], {"Study": dataset["StudyInstanceUID"]})
             for row, keywords in ((study, STUDY), (series, SERIES)):
-                row.update({keyword: dataset[keyword] for keyword in keywords if dataset.get(keyword)})
+                row.update({keyword: dataset[keyword] for keyword in keywords if _is_there(dataset.get(keyword))})
 
     def rows(self, level: str) -> Iterator[Row]:
         """All of a level, newest first."""
@@ -76,7 +76,7 @@ class NaiveArchive:
         else:
             found = []
             for one in self.instances:
-                own = {keyword: one[keyword] for keyword in INSTANCE if one.get(keyword)}
+                own = {keyword: one[keyword] for keyword in INSTANCE if _is_there(one.get(keyword))}
                 found.append({**self.studies[one["StudyInstanceUID"]], **self.series[one["SeriesInstanceUID"]], **own})
         for attributes in reversed(found):
             study = attributes["StudyInstanceUID"]
@@ -86,6 +86,10 @@ class NaiveArchive:
     def find(self, level: str, filters: Mapping[str, str], parameters: Mapping[str, str]) -> list[str]:
         """UIDs of what matches all ``filters``."""
         return [row.attributes[OWN_UID[level]] for row in self.rows(level) if _matches(row, filters, parameters)]
+
+
+def _is_there(value: Any) -> bool:
+    return value not in (None, "", [])  # the number 0 is a value
 
 
 def _matches(row: Row, filters: Mapping[str, str], parameters: Mapping[str, str]) -> bool:

@@ -238,9 +238,10 @@ async def test_private_values_are_found_by_their_creator(database: Database) -> 
         for content in (
             dataset("ACME", block="10"),
             dataset("OTHER", "ACME", block="11"),
+            {f"{group}0013": element("LO", "ACME"), f"{group}13{offset}": element("LO", "value")},
             dataset("OTHER", block="10"),
             dataset("OTHER", "ACME", block="10"),
             dataset(block="10"),
         )
     ]
-    assert set(await texts(database, found)) == set(versions[:2])
+    assert set(await texts(database, found)) == set(versions[:3])

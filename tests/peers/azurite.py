@@ -49,11 +49,25 @@ def azurite_server(directory: Path) -> Iterator[AzuriteServer]:
 def azurite_tables(directory: Path, port: int | None = None) -> Iterator[str]:
     """Azurite's table service, without telemetry; its connection string as TableStore:ConnectionString takes it."""
     port = port or free_port()
+    with _tables(directory, port):
+        endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
+        yield f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};TableEndpoint={endpoint};"
+
+
+@contextmanager
+def azurite_tables_with_tokens(directory: Path, certificate: Path, key: Path) -> Iterator[str]:
+    """The same over TLS, where it takes access tokens of Microsoft Entra ID; the address of its account."""
+    port = free_port()
+    with _tables(directory, port, "--oauth", "basic", "--cert", str(certificate), "--key", str(key)):
+        yield f"https://127.0.0.1:{port}/{ACCOUNT}"
+
+
+@contextmanager
+def _tables(directory: Path, port: int, *further: str) -> Iterator[None]:
     command = [
         *node_program("azurite/dist/src/table/main.js"),
         *("--tableHost", "127.0.0.1", "--tablePort", str(port), "--location", str(directory / "azurite-tables")),
-        *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+        *("--silent", "--skipApiVersionCheck", "--disableTelemetry", *further),
     ]
     with running(command, directory / "azurite-tables.log", lambda: accepts(port)):
-        endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
-        yield f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};TableEndpoint={endpoint};"
+        yield

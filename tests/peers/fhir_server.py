@@ -1,6 +1,6 @@
 """A FHIR R4 server (Medplum's packages behind medplum/server.mjs), with controls for outages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,11 @@ class FhirServer:
         """Requests answered since the last reset: ``{"request": "GET /fhir/R4/…", "status": 200}``."""
         answered: list[dict[str, Any]] = httpx.get(f"{self.root}/_control").raise_for_status().json()["requests"]
         return answered
+
+    def problems(self, resources: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What is wrong with resources, by R4's structure definitions and required codes; nothing is stored."""
+        answer = httpx.post(f"{self.root}/_validate", json=resources, timeout=60).raise_for_status().json()
+        return [problem for problem in answer if problem is not None]
 
     def _control(self, **values: object) -> None:
         httpx.post(f"{self.root}/_control", json=values).raise_for_status()

@@ -29,11 +29,16 @@ def tools(transfer_syntax: str) -> list[str]:
     names = [_DCMTK[transfer_syntax]] if transfer_syntax in _DCMTK else []
     names += ["gdcmconv"] if transfer_syntax in _GDCM else []
     for name in names:
-        if shutil.which(name) is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"{name} is missing: run tests/peers/install.sh")
-            pytest.skip(f"{name} is not installed (packages dcmtk, libgdcm-tools)")
+        require_tool(name)
     return names
+
+
+def require_tool(name: str) -> None:
+    """Skip the test if a tool is not installed, or fail it where all peers must be (CI)."""
+    if shutil.which(name) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is missing: run tests/peers/install.sh")
+        pytest.skip(f"{name} is not installed (packages dcmtk, libgdcm-tools)")
 
 
 def explicit(tool: str, file: bytes, folder: Path) -> bytes:

@@ -132,6 +132,17 @@ class Echo:
         finally:
             self.disconnects += 1
 
+    async def on_upgrade(self, scope: Any, receive: Any, send: Any) -> None:
+        """Says back what comes, in another protocol, until ``end`` or until nothing comes any more."""
+        if "hounsfield.upgrade" not in scope["extensions"]:
+            await answer(send, 400, b"no upgrade")
+            return
+        await send({"type": "http.response.start", "status": 101, "headers": [(b"upgrade", b"echo")]})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        while (message := await receive())["type"] != "http.disconnect" and message["body"] != b"end":
+            await send({"type": "http.response.body", "body": b"<%s>" % message["body"], "more_body": True})
+        await send({"type": "http.response.body", "body": b"bye"})
+
     async def on_bodiless(self, scope: Any, receive: Any, send: Any) -> None:
         """204 with a body, which may not be sent."""
         await answer(send, 204, b"not to be seen")

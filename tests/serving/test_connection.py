@@ -414,6 +414,49 @@ async def test_stopping_does_not_wait_for_ever() -> None:
     await client.close()
 
 
+UPGRADE = b"GET /upgrade HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols"
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_another_protocol_than_http(stops: bool) -> None:
+    async with running(Echo()) as server:
+        client = await server.connect()
+        await client.send(UPGRADE + b"at once")
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(SWITCHED)
+        assert b"upgrade: echo\r\n" in head
+        assert b"connection: close" not in head.lower()
+        assert b"transfer-encoding" not in head.lower()
+        assert await client.reader.readexactly(9) == b"<at once>"
+        for _ in range(5):
+            await client.send(b"x" * 100)
+            # At once, and not when the kernel thinks that enough has come together.
+            async with asyncio.timeout(0.15):
+                assert await client.reader.readexactly(102) == b"<" + b"x" * 100 + b">"
+        if stops:
+            server.stop.set()
+        else:
+            await client.send(b"end")
+        assert await client.rest() == b"bye"
+        await server.idle()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /upgrade HTTP/1.1\r\nHost: h\r\n\r\n",
+        UPGRADE.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nab"),
+    ],
+)
+async def test_nothing_is_upgraded_unasked(request_: bytes) -> None:
+    async with running(Echo()) as server:
+        client = await server.connect()
+        await client.send(request_)
+        status, _, body = await client.response()
+        assert (status, body) == (400, b"no upgrade")
+
+
 async def test_connections_go_to_the_process_that_has_fewer() -> None:
     """Two accept from one socket; whoever has more leaves the next to the other."""
     counts = [0, 0]

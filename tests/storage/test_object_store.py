@@ -9,7 +9,7 @@ import pytest
 from hounsfield.storage.cloud import WINDOW
 from hounsfield.storage.errors import InvalidKey, ObjectMissing, ObjectTruncated
 from hounsfield.storage.local import LocalStore
-from hounsfield.storage.object_store import PROBE_FOLDER, Buffer, ObjectStore
+from hounsfield.storage.object_store import PROBE_FOLDER, Buffer, ObjectStore, Splice
 from hounsfield.storage.spool import Spool
 
 
@@ -81,6 +81,22 @@ async def test_a_part_behind_the_end_is_an_error(store: ObjectStore, offset: int
         await store.get_range("k", offset, length)
     with pytest.raises(ObjectTruncated):
         await contents(store, "k", offset, length)
+
+
+async def test_an_object_made_of_another(store: ObjectStore) -> None:
+    content = bytes(range(256)) * 40_000
+    await store.put("splice/source", content)
+    pieces: list[bytes | tuple[int, int]] = [b"head", (5, 10), b"", (100, len(content) - 100), b"end"]
+    expected = b"head" + content[5:15] + content[100:] + b"end"
+    for small in (1, 1 << 30):
+        splice = Splice("splice/source", pieces, small=small, window=1 << 20)
+        assert splice.size == len(expected)
+        await store.put("splice/made", splice)
+        assert await store.get_many(["splice/made"]) == [expected]
+    for gone in (Splice("splice/none", [(0, 1)]), Splice("splice/source", [(len(content) - 1, 2)])):
+        with pytest.raises((ObjectMissing, ObjectTruncated)):
+            await store.put("splice/never", gone)
+    assert await store.missing(["splice/never"]) == ["splice/never"]
 
 
 async def test_a_missing_object_is_an_error(store: ObjectStore) -> None:

@@ -59,10 +59,10 @@ def test_quoted_parameters_survive(parameters: dict[str, str]) -> None:
     "value", ["a/b;" + " " * 60_000 + "=", "a/b; c=" + " " * 60_000 + '"', 'a/b; c="' + "\\" * 60_001]
 )
 def test_hostile_values_take_linear_time(value: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(MalformedMediaType):
         parse_content_type(value)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 2  # seconds; quadratic time would be minutes
 
 
 @pytest.mark.parametrize("boundary", ["b", "x" * 70, "=_Part 1'()+,-./:?", "a<b>{c}"])

@@ -1,8 +1,8 @@
-"""Processes for work that is heavy or that a hostile file can crash: decoding, encoding, drawing.
+"""Processes for work that is heavy or that a hostile file can crash: decoding, encoding, drawing; new files of updates.
 
-Each API process has a pool of its own. A codec process is started when there is work for it and ends when there has
-been none for a while; it is nice to everybody else, and one that crashes, hangs or eats memory takes nothing with it
-but the request it was working for.
+Each API process and each worker has a pool of its own. A codec process is started when there is work for it and ends
+when there has been none for a while; it is nice to everybody else, and one that crashes, hangs or eats memory takes
+nothing with it but the request it was working for.
 """
 
 import asyncio

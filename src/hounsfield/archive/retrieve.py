@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import not_found
@@ -26,8 +26,7 @@ AT_HAND_BYTES = 1024 * 1024
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """An instance to be sent: its transfer syntax as sent, and its size where it is sent as stored."""
 
     instance: StoredInstance
@@ -35,9 +34,9 @@ class File:
     size: int | None
 
 
-async def find(archive: Archive, path: InstancePath) -> list[StoredInstance]:
-    """The instances under ``path``. Raises NotFound."""
-    found = await instances.find(archive.database, path)
+async def find(archive: Archive, path: InstancePath, *, original: bool = False) -> list[StoredInstance]:
+    """The instances under ``path``, or what they were before any bulk update. Raises NotFound."""
+    found = await instances.find(archive.database, path, original=original)
     if not found:
         raise not_found(path)
     return found
@@ -77,7 +76,7 @@ def _original(instance: StoredInstance, target: str) -> StoredInstance | None:
     received = instance.received
     if received is None or received.file_key is None or received.transfer_syntax != target:
         return None
-    return replace(instance, transfer_syntax=target, file_key=received.file_key, file_size=received.file_size)
+    return instance._replace(transfer_syntax=target, file_key=received.file_key, file_size=received.file_size)
 
 
 def _file(instance: StoredInstance, target: str) -> File:
@@ -115,7 +114,7 @@ async def contents(archive: Archive, files: Sequence[File]) -> AsyncGenerator[tu
         for number, group in enumerate(groups):
             if group[0].size is None:
                 made = await conversions.next()
-                yield replace(group[0], size=made.size), made.chunks()
+                yield group[0]._replace(size=made.size), made.chunks()
                 continue
             if not _is_small(group[0]):
                 yield group[0], archive.files.get(group[0].instance.file_key)

@@ -44,12 +44,17 @@ _ADVICE: Mapping[str, str] = {
         "See whether DicomWeb:Authentication names an identity that may read at the DICOM server. It is tried again by "
         "itself."
     ),
+    "FeedReplaced": (
+        "The DICOM server was put back to an earlier state, or DicomWeb:Endpoint leads to another one. Start casting "
+        "with a new data directory (or database): all is cast from the beginning, nothing is there twice; then: "
+        "hounsfield cast rebuild."
+    ),
     "FeedUnreadable": (
         _FEED + " DicomCast:Features:IgnoreJsonParsingErrors leaves out entries whose metadata cannot be read."
     ),
     "TableStoreUnavailable": (
-        "No error row is lost: they are in the database. See whether TableStore:ConnectionString is right and the "
-        "table service can be reached from here."
+        "No error row is lost: they are in the database. See whether TableStore:ConnectionString or "
+        "TableStore:EndpointUri is right and the table service can be reached from here."
     ),
 }
 _OTHERS = "This should not happen: the server's log has more; please report it."

@@ -9,13 +9,13 @@ import time
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
 from hounsfield.cast.failure import Table, exception_text
-from hounsfield.cast.feed import FeedEntry
-from hounsfield.cast.step import Step
 from hounsfield.database.engine import Database, Transaction, Value
+from hounsfield.worklist import changes
 
 RETRYABLE = (Table.FHIR_FAIL, Table.DICOM_FAIL, Table.TRANSIENT_FAILURE)
 """The tables of entries that were skipped. What is in the other two is in FHIR, or still being tried."""
@@ -32,12 +32,39 @@ class InvalidToken(ValueError):
     """A continuation token that was not made here."""
 
 
+class Entry(Protocol):
+    """A change feed entry, as far as a row names it."""
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def study_uid(self) -> str: ...
+
+    @property
+    def series_uid(self) -> str: ...
+
+    @property
+    def sop_uid(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkitemKey:
+    """What a row of a workitem is about: its UID takes the place of the instance's, and it is in no change feed."""
+
+    workitem_id: int
+    sop_uid: str
+    study_uid: str
+    series_uid: str = ""
+    sequence: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
     """A row for an error table. ``once`` makes it the same row when a crash lets it be written again."""
 
     table: Table
-    step: Step | FeedEntry
+    step: Entry
     name: str
     message: str
     retry_number: int | None = None
@@ -84,7 +111,7 @@ async def insert(tx: Transaction, error: ErrorRow, moment: int) -> None:
     """File a row, unless it is the same as one that is there (``once``)."""
     await tx.execute(
         "INSERT INTO cast_error (row_key, table_name, partition_key, timestamp, study_uid, series_uid, instance_uid, "
-        "sequence, exception, retry_number, once) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "sequence, exception, retry_number, once, workitem_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (table_name, once) DO NOTHING",
         str(uuid.uuid4()),
         error.table.value,
@@ -97,6 +124,7 @@ async def insert(tx: Transaction, error: ErrorRow, moment: int) -> None:
         exception_text(error.name, error.message),
         error.retry_number,
         error.once,
+        error.step.workitem_id if isinstance(error.step, WorkitemKey) else None,
     )
 
 
@@ -109,6 +137,13 @@ async def remove_tried_again(tx: Transaction, sequences: Collection[int], *, cop
     marks = ", ".join("?" * len(tables))
     for sequence in sequences:
         await _remove(tx, f"table_name IN ({marks}) AND sequence = ?", [*tables, sequence], copied_elsewhere)
+
+
+async def remove_workitem(tx: Transaction, workitem_id: int, *, copied_elsewhere: bool) -> None:
+    """Take the rows of a workitem out that was skipped; what it is now, if anything, is filed anew."""
+    marks = ", ".join("?" * len(RETRYABLE))
+    values: list[Value] = [workitem_id, *(table.value for table in RETRYABLE)]
+    await _remove(tx, f"workitem_id = ? AND table_name IN ({marks})", values, copied_elsewhere)
 
 
 async def empty(database: Database, table: Table, *, copied_elsewhere: bool) -> None:
@@ -163,6 +198,29 @@ async def page(
     return found, _token(found[-1]) if len(rows) > limit else None
 
 
+async def skipped(database: Database, study_uid: str) -> set[int]:
+    """Sequences of a study's entries that were skipped and are not in FHIR."""
+    marks = ", ".join("?" * len(RETRYABLE))
+    rows = await database.fetch(
+        f"SELECT DISTINCT sequence FROM cast_error WHERE study_uid = ? AND table_name IN ({marks})",
+        study_uid,
+        *(table.value for table in RETRYABLE),
+    )
+    return {int(row[0]) for row in rows}
+
+
+async def skipped_between(database: Database, after: int, through: int) -> set[int]:
+    """Sequences ``after < s <= through`` of entries that were skipped and are not in FHIR."""
+    marks = ", ".join("?" * len(RETRYABLE))
+    rows = await database.fetch(
+        f"SELECT DISTINCT sequence FROM cast_error WHERE table_name IN ({marks}) AND sequence > ? AND sequence <= ?",
+        *(table.value for table in RETRYABLE),
+        after,
+        through,
+    )
+    return {int(row[0]) for row in rows}
+
+
 async def request_retry(database: Database, tables: Collection[Table], study_uid: str) -> int:
     """Have the active worker try the rows of ``tables`` again (all studies for an empty UID); how many there are.
 
@@ -181,6 +239,12 @@ async def request_retry(database: Database, tables: Collection[Table], study_uid
             )
             number = 0 if row is None else int(row[0])
             if number:
+                workitems = await tx.fetch(
+                    f"SELECT workitem_id FROM cast_error WHERE table_name = ? AND workitem_id IS NOT NULL{of_study}",
+                    table.value,
+                    *([study_uid] if study_uid else []),
+                )
+                await changes.again(tx, [row[0] for row in workitems])
                 await tx.execute(
                     "INSERT INTO cast_retry (table_name, study_uid, created) VALUES (?, ?, ?) "
                     "ON CONFLICT (table_name, study_uid) DO UPDATE SET created = excluded.created",
@@ -207,7 +271,8 @@ async def to_try_again(database: Database, request: RetryRequest, after: int, li
     """Sequences beyond ``after``, lowest first, of the rows that a request is about."""
     of_study = " AND study_uid = ?" if request.study_uid else ""
     rows = await database.fetch(
-        "SELECT DISTINCT sequence FROM cast_error WHERE table_name = ? AND sequence > ? AND timestamp <= ?"
+        "SELECT DISTINCT sequence FROM cast_error WHERE table_name = ? AND sequence > ? AND timestamp <= ? "
+        "AND workitem_id IS NULL"
         f"{of_study} ORDER BY sequence LIMIT ?",
         request.table.value,
         after,

@@ -16,6 +16,15 @@ class Table(Enum):
     TRANSIENT_FAILURE = "TransientFailureExceptionTable"
 
 
+class Standstill(Enum):
+    """Why nothing could be cast for a while: the reference's four counters, by its names (dicom-cast.md §7.3)."""
+
+    FHIR_FORBIDDEN = "CastToFhirForbidden"
+    DICOM_FORBIDDEN = "DicomToCastForbidden"
+    NO_IDENTITY = "CastMIUnavailable"
+    OTHER = "CastingFailedForOtherReasons"
+
+
 class EntryRefused(Exception):
     """One entry cannot be written, now or later; it is filed in ``table`` and skipped.
 
@@ -74,6 +83,12 @@ def invalid_tag(table: Table, keyword: str, value: str) -> EntryRefused:
 def fhir_refusal(name: str, message: str, detail: str = "") -> EntryRefused:
     """The FHIR server, or what is in it, does not let the entry be written. ``detail`` may hold patient data."""
     return EntryRefused(Table.FHIR_FAIL, name, f"{message} {detail}".rstrip(), message)
+
+
+def unexpected_refusal(error: Exception) -> EntryRefused:
+    """What nobody has foreseen, filed under the name of what happened."""
+    name = type(error).__name__
+    return EntryRefused(Table.FHIR_FAIL, name, str(error), "Casting the entry failed unexpectedly.")
 
 
 def conflict(message: str) -> TryAgain:

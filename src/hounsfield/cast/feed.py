@@ -58,16 +58,21 @@ class FeedAway(FeedUnavailable):
 class FeedRefused(FeedUnavailable):
     """The DICOM server does not take our credentials, or nobody gives us a token: somebody has to act.
 
-    ``name`` is the exception class name of the reference (dicom-cast.md §5).
+    ``name`` is the exception class name of the reference (dicom-cast.md §5), ``status`` that of the answer.
     """
 
-    def __init__(self, name: str, message: str) -> None:
+    def __init__(self, name: str, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.name = name
+        self.status = status
 
 
 class FeedUnreadable(FeedUnavailable):
     """The feed answered with something that is not a change feed, or not DICOM JSON."""
+
+
+class FeedReplaced(FeedUnavailable):
+    """The feed ends before what was read of it: it is another one, or was put back to an earlier state."""
 
 
 class FeedReader(Protocol):

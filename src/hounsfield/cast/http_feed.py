@@ -1,8 +1,8 @@
 """The change feed of a DICOM server over HTTP: v1 of the reference's API (change-feed.md; dicom-cast.md §2)."""
 
-import asyncio
 import logging
 import re
+from asyncio import sleep
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,11 +21,21 @@ from hounsfield.cast.feed import (
     State,
 )
 from hounsfield.security.access_tokens import BearerAuth, TokenRefused, TokenUnavailable
+from hounsfield.security.retry_after import retry_after
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0)
-"""Pauses after 5xx, 408 and lost connections, the reference's."""
+"""Pauses after 5xx, 408, 429 and lost connections, the reference's; longer ones where the server asks for them."""
+LONGEST_RETRY_SECONDS = 60.0
+"""The cap of what a server may ask for (dicom-cast.md, D1)."""
+_TRANSIENT = (408, 429)
+MAX_WINDOW = 100
+"""The widest window the reference's v1 change feed answers (change-feed.md)."""
+FIRST_WINDOW = 10
+"""Entries asked for before anything is known of their size; what the reference always asks for."""
+PAGE_BYTES = 16 * 1024 * 1024
+"""A page ends early when its metadata grow beyond this, and windows are chosen so that one alone hardly does."""
 TIMEOUT_SECONDS = 100.0
 """The default of the reference's HTTP client."""
 _REFUSALS = {
@@ -55,6 +65,7 @@ class HttpFeedReader:
     ) -> None:
         self._url = f"{endpoint.rstrip('/')}/v1/changefeed"
         self._ignore = ignore_json_parsing_errors
+        self._window_size = FIRST_WINDOW
         self._retry_seconds = retry_seconds
         self._auth = auth
         headers = {"Accept": "application/json"}
@@ -73,30 +84,56 @@ class HttpFeedReader:
         raise FeedUnreadable("The newest change feed entry of the DICOM server has no sequence.")
 
     async def page(self, after: int, limit: int) -> FeedPage:
+        entries: list[FeedEntry] = []
+        through, size = after, 0
+        while through < after + limit and size < PAGE_BYTES:
+            width = min(self._window_size, after + limit - through)
+            try:
+                found, length = await self._readable_window(through, width)
+            except FeedUnavailable:
+                if through > after:
+                    break  # what has been read can be cast; who asks for the rest is told
+                raise
+            self._adapt(len(found), length)
+            entries += found
+            through, size = through + width, size + length
+        return FeedPage(entries, through)
+
+    def _adapt(self, found: int, length: int) -> None:
+        """Choose the next window's width, so that it is a quarter of a page if its entries are like the last ones."""
+        fitting = PAGE_BYTES * found // (4 * length) if found and length else 2 * self._window_size
+        self._window_size = min(max(fitting, 1), MAX_WINDOW)
+
+    async def _readable_window(self, after: int, width: int) -> tuple[list[FeedEntry], int]:
         try:
-            entries = await self._window(after, limit)
+            return await self._window(after, width)
         except FeedUnreadable:
             if not self._ignore:
                 raise
-            entries = []
-            for offset in range(after, after + limit):
-                try:
-                    entries += await self._window(offset, 1)
-                except FeedUnreadable:
-                    logger.warning("Change feed entry %d is not readable and is skipped.", offset + 1)
-        return FeedPage(entries, after + limit)
+        return await self._readable(after, width), 0
+
+    async def _readable(self, after: int, width: int) -> list[FeedEntry]:
+        """A window one entry at a time, without those that are not valid."""
+        entries: list[FeedEntry] = []
+        for offset in range(after, after + width):
+            try:
+                entries += (await self._window(offset, 1))[0]
+            except FeedUnreadable:
+                logger.warning("Change feed entry %d is not readable and is skipped.", offset + 1)
+        return entries
 
     async def close(self) -> None:
         await self._client.aclose()
         if self._auth is not None:
             await self._auth.close()
 
-    async def _window(self, offset: int, limit: int) -> list[FeedEntry]:
+    async def _window(self, offset: int, limit: int) -> tuple[list[FeedEntry], int]:
+        """The entries of one request, and how many bytes they were."""
         parameters = {"offset": str(offset), "limit": str(limit), "includeMetadata": "true"}
         body = await self._get(self._url, parameters)
         try:
             found = [] if body is None else msgspec.json.decode(body, type=list[dict[str, Any]])
-            return [parse_entry(entry) for entry in found]
+            return [parse_entry(entry) for entry in found], len(body or b"")
         except (ValueError, RecursionError) as error:
             # Neither parser's message may be shown: it can quote the document.
             raise FeedUnreadable(
@@ -106,6 +143,7 @@ class HttpFeedReader:
     async def _get(self, url: str, parameters: Mapping[str, str]) -> bytes | None:
         """The body of a 200, None for a 204. Raises FeedAway, FeedRefused, FeedUnavailable."""
         for pause in (*self._retry_seconds, None):
+            asked = 0.0
             try:
                 response = await self._client.get(url, params=parameters)
             except TokenRefused as error:
@@ -123,11 +161,13 @@ class HttpFeedReader:
                     return None
                 problem = f"The DICOM server answered with status {response.status_code}."
                 if response.status_code in _REFUSALS:
-                    raise FeedRefused("DicomWebException", f"{problem} {_REFUSALS[response.status_code]}")
-                if response.status_code < 500 and response.status_code != 408:
+                    advice = _REFUSALS[response.status_code]
+                    raise FeedRefused("DicomWebException", f"{problem} {advice}", status=response.status_code)
+                if response.status_code < 500 and response.status_code not in _TRANSIENT:
                     raise FeedUnavailable(problem)
+                asked = retry_after(response.headers.get("Retry-After")) or 0.0
             if pause is not None:
-                await asyncio.sleep(pause)
+                await sleep(max(pause, min(asked, LONGEST_RETRY_SECONDS)))
         raise FeedAway(problem)
 
 

@@ -99,9 +99,17 @@ class StudyDraft:
             for instance in series.get("instance", []):
                 self._instances.setdefault((series.get("uid", ""), instance.get("uid", "")), instance)
 
+    def series(self, series_uid: str) -> Resource:
+        """One of the study's series."""
+        return self._series[series_uid]
+
     def instance_uids(self) -> set[str]:
         """The SOP Instance UIDs in the study."""
         return {sop_uid for _, sop_uid in self._instances}
+
+    def instance(self, series_uid: str, sop_uid: str) -> Resource | None:
+        """One of the study's instances, if it is there."""
+        return self._instances.get((series_uid, sop_uid))
 
     def upsert(self, series_uid: str, sop_uid: str, image: ImageValues, *, subject: str, endpoint: str) -> None:
         """Add or refresh one instance. Raises EntryRefused, before anything is changed, if no modality is known."""
@@ -154,10 +162,16 @@ class StudyDraft:
         for note in list(self.resource.get("note", [])):
             if note.keys() == {"text"} and note["text"] not in descriptions:
                 _take_out(self.resource, "note", note)
+                if self.resource.get("description") == note["text"]:
+                    del self.resource["description"]
         for identifier in list(self.resource["identifier"]):
             value = identifier.get("value", "")
             if identifier == accession_identifier(value) and value not in accession_numbers:
                 _take_out(self.resource, "identifier", identifier)
+        for order in list(self.resource.get("basedOn", [])):
+            value = order.get("identifier", {}).get("value", "")
+            if order.get("identifier") == accession_identifier(value) and value not in accession_numbers:
+                _take_out(self.resource, "basedOn", order)
 
 
 def _merge_study(study: Resource, image: ImageValues, endpoint: str) -> None:

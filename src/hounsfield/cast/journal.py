@@ -1,18 +1,19 @@
 """What the worker tells the world while it works: position, current entry, state, newest failure, error rows."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from hounsfield.cast.error_tables import ErrorRow, RetryRequest, now
-from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain
+from hounsfield.cast.error_tables import Entry, ErrorRow, RetryRequest, now
+from hounsfield.cast.failure import EntryRefused, Faulted, Standstill, Table, TryAgain
 from hounsfield.cast.feed import FeedEntry
 from hounsfield.cast.pace import Pace
 from hounsfield.cast.state import Activity, Attempt, CastState, LastError, Outcome, Progress
 from hounsfield.cast.step import Step, Upsert
 
 
-def refusal_row(step: Step | FeedEntry, error: EntryRefused) -> ErrorRow:
+def refusal_row(step: Entry, error: EntryRefused) -> ErrorRow:
     """The row of an entry that was skipped; one row for an entry, however often a crash repeats it."""
     return ErrorRow(error.table, step, error.name, error.message, once=str(step.sequence))
 
@@ -27,14 +28,21 @@ def invalid_rows(step: Step) -> list[ErrorRow]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A number of the feed that the position passes when its entry is finished; at once where there is none."""
+
+    sequence: int
+    entry: Attempt | None
+
+
 class Journal:
     """One worker's diary in the tables of cast. Not shared between event loops."""
 
     def __init__(self, state: CastState, fhir_endpoint: str, dicom_web_endpoint: str) -> None:
         self._state = state
         self._endpoints = (fhir_endpoint, dicom_web_endpoint)
-        self._entries: Sequence[Step | FeedEntry] = ()
-        self._next = 0
+        self._places: deque[_Place] = deque()
         self._finished: set[int] = set()
         self._waiting: dict[int, Attempt] = {}
         self._position = 0
@@ -43,6 +51,7 @@ class Journal:
         self._resting = "idle"
         self._last_error: LastError | None = None
         self._table_store_error: LastError | None = None
+        self._workitem_error: LastError | None = None
         self._pace = Pace()
         self._request: RetryRequest | None = None
         self._tried: set[int] = set()
@@ -52,19 +61,34 @@ class Journal:
         progress = await self._state.progress()
         self._position, self._finished = progress.position, set(progress.finished)
         self._outcomes.clear()
+        self._places.clear()
         return progress.position
 
-    async def begin(self, entries: Sequence[FeedEntry]) -> list[FeedEntry]:
-        """A page is going to be worked off; its entries that are not finished already."""
-        self._entries, self._next, self._request = entries, 0, None
-        self._waiting.clear()
-        await self._state.report(self._activity())
-        return [entry for entry in entries if entry.sequence not in self._finished]
+    async def begin(self, entries: Sequence[FeedEntry], through: int) -> list[FeedEntry]:
+        """A page is going to be worked off, maybe beside those before it; its entries that are not finished already.
+
+        The saved position reaches ``through`` when these and all before them are finished.
+        """
+        self._request = None
+        is_first = not self._places
+        self._places.extend(_Place(entry.sequence, _attempt(entry)) for entry in entries)
+        self._places.append(_Place(through, None))
+        wanted = [entry for entry in entries if entry.sequence not in self._finished]
+        before = self._position
+        self._move()
+        if self._position != before:
+            self._outcomes.append(Outcome())
+            await self._save()
+        elif is_first:
+            await self._state.report(self._activity())
+        return wanted
 
     async def begin_again(self, entries: Sequence[FeedEntry], request: RetryRequest) -> None:
         """Entries that were skipped are going to be tried again; the position stays where it is."""
-        self._entries, self._next, self._request = entries, 0, request
+        self._places = deque(_Place(entry.sequence, _attempt(entry)) for entry in entries)
+        self._request = request
         self._tried.clear()
+        self._outcomes.clear()
         self._waiting.clear()
         await self._state.report(self._activity())
 
@@ -84,15 +108,17 @@ class Journal:
         if synced:
             self._last_error = None
         self._outcomes.append(outcome)
-        await self._save()
+        # Of entries tried again, none is settled before those that have the last word about it are written as well.
+        if self._request is None or not self._places:
+            await self._save()
 
     def _move(self) -> None:
         done = self._finished if self._request is None else self._tried
-        while self._next < len(self._entries) and self._entries[self._next].sequence in done:
+        while self._places and (self._places[0].entry is None or self._places[0].sequence in done):
+            place = self._places.popleft()
             if self._request is None:
-                self._position = self._entries[self._next].sequence
-                self._finished.discard(self._position)
-            self._next += 1
+                self._position = max(self._position, place.sequence)
+                self._finished.discard(place.sequence)
 
     async def _save(self) -> None:
         """Save what is not saved yet. Those who come while a save is under way share the next."""
@@ -106,14 +132,12 @@ class Journal:
                     self._outcomes = outcomes + self._outcomes
                     raise
 
-    async def end(self, position: int) -> None:
-        """All entries of the page are finished, and there are no others up to ``position``."""
-        self._entries = ()
-        if position != self._position:
-            self._position = position
-            self._finished = {sequence for sequence in self._finished if sequence > position}
-            self._outcomes.append(Outcome())
-            await self._save()
+    async def take_over(self, position: int) -> None:
+        """Begin after ``position`` instead."""
+        self._position = position
+        self._finished = {sequence for sequence in self._finished if sequence > position}
+        self._outcomes.append(Outcome())
+        await self._save()
 
     def failed(self, name: str, public: str) -> None:
         """Something went wrong that is filed elsewhere."""
@@ -139,16 +163,21 @@ class Journal:
         """How copying to the Azure tables goes."""
         self._table_store_error = error
 
-    async def faulted(self, error: Faulted) -> None:
+    def workitems(self, error: LastError | None) -> None:
+        """How casting workitems goes."""
+        self._workitem_error = error
+
+    async def faulted(self, error: Faulted, reason: Standstill) -> None:
         """Nothing goes on until somebody changes something."""
         self.failed(error.name, error.message)
-        await self.rest("faulted")
+        await self.rest("faulted", reason)
 
-    async def rest(self, state: str) -> None:
-        """No entry is being worked on."""
-        self._entries, self._resting = (), state
+    async def rest(self, state: str, reason: Standstill | None = None) -> None:
+        """No entry is being worked on; for a ``reason`` that is counted."""
+        self._places.clear()
+        self._resting = state
         self._waiting.clear()
-        await self._state.report(self._activity())
+        await self._state.report(self._activity(), reason)
 
     async def beat(self) -> None:
         """Say that the worker lives."""
@@ -156,15 +185,14 @@ class Journal:
 
     def _activity(self) -> Activity:
         current, state = None, self._resting
-        if self._entries:
+        if self._places:
             state = "retrying" if self._waiting else "running"
-            if self._waiting:
-                current = self._waiting[min(self._waiting)]
-            elif self._next < len(self._entries):
-                current = _attempt(self._entries[self._next])
+            current = self._waiting[min(self._waiting)] if self._waiting else self._places[0].entry
         rate = self._pace.rate()
-        return Activity(state, *self._endpoints, current, self._last_error, rate, self._table_store_error)
+        apart = (self._table_store_error, self._workitem_error)
+        return Activity(state, *self._endpoints, current, self._last_error, rate, *apart)
 
 
 def _attempt(step: Step | FeedEntry, number: int = 1, next_date: int | None = None) -> Attempt:
+    """Without metadata: there may be thousands of entries under way."""
     return Attempt(step.sequence, step.study_uid, step.series_uid, step.sop_uid, number, next_date)

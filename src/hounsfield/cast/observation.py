@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hounsfield.cast.concept import DCM_SYSTEM, LOINC_SYSTEM, SNOMED_SYSTEM, UCUM_SYSTEM
 from hounsfield.cast.imaging_study import ACCESSION_NUMBER
 from hounsfield.cast.reference import accession_identifier, study_identifier
 from hounsfield.cast.structured_report import CONCEPT_NAME_CODE_SEQUENCE, CONTENT_SEQUENCE, Code, Node
@@ -11,10 +12,7 @@ from hounsfield.fhir.target import Resource
 
 KEY_SYSTEM = "urn:hounsfield:observation"
 """System of the identifier by which an Observation is found again, ``{SOPInstanceUID}#{n}`` (D11)."""
-DCM_SYSTEM = "http://dicom.nema.org/resources/ontology/DCM"
-LOINC_SYSTEM = "http://loinc.org"
-UCUM_SYSTEM = "http://unitsofmeasure.org"
-_SYSTEMS = {"DCM": DCM_SYSTEM, "SCT": "http://snomed.info/sct"}
+_SYSTEMS = {"DCM": DCM_SYSTEM, "SCT": SNOMED_SYSTEM}
 
 DOSE_SUMMARY = {
     "coding": [{"system": LOINC_SYSTEM, "code": "73569-6"}],
@@ -167,6 +165,12 @@ def key(observation: Resource) -> str | None:
 def is_of(observation_key: str, sop_uid: str) -> bool:
     """Whether an Observation's key says it was made from that instance."""
     return observation_key.startswith(f"{sop_uid}#")
+
+
+def place(observation_key: str) -> int:
+    """The place in document order that an Observation's key says."""
+    number = observation_key.rpartition("#")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def is_from_dose_report(observation: Resource) -> bool:

@@ -61,6 +61,11 @@ class CastOptions:
     is_issuer_id_used: bool = False
     enforce_validation: bool = False
     generate_observations: bool = True
+    extended_mapping: bool = False
+    sync_workitems: bool = False
+    """Whether workitems become Tasks; the database is then the one that has the worklist."""
+    fhir_version: str = "R4"
+    """What the FHIR server speaks: ``R4`` or ``R5``."""
     partitions: frozenset[str] = frozenset({DEFAULT_PARTITION})
     page_size: int = 10
     """Width of the feed window read at once; 10 is the reference's, in process far more is cheaper."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hounsfield.cast import person
 from hounsfield.cast.failure import Table, invalid_tag, missing_tag
 from hounsfield.cast.values import Values
 from hounsfield.dicom.dates import partial_date
@@ -39,6 +40,8 @@ class PatientValues:
     name: Resource | None = None
     gender: str | None = None
     birth_date: str | None = None
+    further_names: tuple[Resource, ...] | None = None
+    """The name in ideographs and as spoken; None where that is not cast."""
 
 
 def identity(values: Values, *, system: str, is_issuer_id_used: bool) -> PatientIdentity:
@@ -55,19 +58,7 @@ def human_name(patient_name: str | None) -> Resource | None:
     >>> human_name("Adams^John Robert^Quincy^^B.A. M.Div.")
     {'use': 'usual', 'family': 'Adams', 'given': ['John', 'Robert', 'Quincy'], 'suffix': ['B.A.', 'M.Div.']}
     """
-    parts = parse(patient_name or "").alphabetic
-    name: Resource = {"use": "usual"}
-    if parts.family:
-        name["family"] = parts.family
-    for element, texts in (
-        ("given", [parts.given, parts.middle]),
-        ("prefix", [parts.prefix]),
-        ("suffix", [parts.suffix]),
-    ):
-        words = [word for text in texts for word in text.split(" ") if word]
-        if words:
-            name[element] = words
-    return name if len(name) > 1 else None
+    return person.human_name(parse(patient_name or "").alphabetic)
 
 
 def gender(values: Values) -> str | None:
@@ -99,12 +90,22 @@ def merge(patient: Resource, values: PatientValues) -> None:
     """Bring ``patient`` up to date in place: name and gender, where the instance has them."""
     if values.name:
         names = patient.setdefault("name", [])
-        usual = next((name for name in names if name.get("use") == "usual"), None)
+        usual = next((name for name in names if name.get("use") == "usual" and not person.representation(name)), None)
         if usual is None:
             names.append(dict(values.name))
         else:
             kept = {key: usual[key] for key in _KEPT_WITH_A_NAME if key in usual}
             usual.clear()
             usual.update(kept | values.name)
+    if values.further_names is not None and (values.name or values.further_names):
+        _merge_further_names(patient, values.further_names)
     if values.gender:
         patient["gender"] = values.gender
+
+
+def _merge_further_names(patient: Resource, wanted: tuple[Resource, ...]) -> None:
+    """Ideographs and syllables belong to the name they come with: those of a former name go."""
+    names = patient.get("name", [])
+    rest = [name for name in names if name.get("use") != "usual" or not person.representation(name)]
+    if rest or wanted:
+        patient["name"] = [*rest, *(dict(name) for name in wanted)]

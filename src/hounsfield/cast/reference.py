@@ -1,16 +1,25 @@
 """Names of FHIR resources: references, search parameters, entity tags."""
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote, urlencode
 
 from hounsfield.cast.failure import fhir_refusal
 from hounsfield.fhir.target import Resource
 
 STUDY_IDENTIFIER_SYSTEM = "urn:dicom:uid"
-ACCESSION_TYPE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0203"
+IDENTIFIER_TYPE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0203"
 
 Parameters = Sequence[tuple[str, str]]
 """A search: parameter names and values, values FHIR-escaped."""
+VALUES_OF_A_SEARCH = 50
+"""Alternatives in one search: URLs have limits."""
+
+
+def batches(values: Iterable[str]) -> list[list[str]]:
+    """Alternatives as one search takes them, in order."""
+    ordered = sorted(values)
+    return [ordered[start : start + VALUES_OF_A_SEARCH] for start in range(0, len(ordered), VALUES_OF_A_SEARCH)]
 
 
 def escape(value: str) -> str:
@@ -41,13 +50,23 @@ def study_identifier(study_uid: str) -> Resource:
 
 def accession_identifier(accession_number: str) -> Resource:
     """An accession number as an identifier: typed, without system."""
-    return {"type": {"coding": [{"system": ACCESSION_TYPE_SYSTEM, "code": "ACSN"}]}, "value": accession_number}
+    return typed_identifier("ACSN", accession_number)
+
+
+def typed_identifier(code: str, value: str) -> Resource:
+    """An identifier whose type is a code of HL7 table 0203, without system."""
+    return {"type": {"coding": [{"system": IDENTIFIER_TYPE_SYSTEM, "code": code}]}, "value": value}
 
 
 def local_reference(resource: Resource) -> str:
     """``Type/id`` of a found resource. Raises EntryRefused if it has no id or no version (dicom-cast.md §4.2)."""
     etag(resource)
     return f"{resource['resourceType']}/{resource['id']}"
+
+
+def new_name() -> str:
+    """What a resource is called in the transaction that creates it."""
+    return f"urn:uuid:{uuid.uuid4()}"
 
 
 def etag(resource: Resource) -> str:

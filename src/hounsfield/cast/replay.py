@@ -10,6 +10,8 @@ import logging
 from hounsfield.cast import error_tables
 from hounsfield.cast.error_tables import RetryRequest
 from hounsfield.cast.feed import FeedEntry, FeedReader, FeedUnreadable
+from hounsfield.cast.later_entries import with_later
+from hounsfield.cast.options import CastOptions
 from hounsfield.cast.synchroniser import Synchroniser
 from hounsfield.database.engine import Database
 
@@ -22,10 +24,11 @@ PAGE = 50
 class Replay:
     """Works off requests. ``synchroniser`` has the journal of the worker that this belongs to."""
 
-    def __init__(self, feed: FeedReader, database: Database, synchroniser: Synchroniser) -> None:
+    def __init__(self, feed: FeedReader, database: Database, synchroniser: Synchroniser, options: CastOptions) -> None:
         self._feed = feed
         self._database = database
         self._synchroniser = synchroniser
+        self._options = options
         self._request: RetryRequest | None = None
         self._after = -1
 
@@ -47,7 +50,8 @@ class Replay:
         sequences = await error_tables.to_try_again(self._database, request, self._after, PAGE)
         found = [entry for sequence in sequences if (entry := await self._entry(sequence)) is not None]
         if found:
-            await self._synchroniser.process_again(found, request)
+            together = await with_later(self._feed, found, self._database, self._options)
+            await self._synchroniser.process_again(together, request)
         if len(sequences) < PAGE:
             await error_tables.end_request(self._database, request)
         else:

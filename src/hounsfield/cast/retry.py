@@ -2,10 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from hounsfield.cast.failure import EntryRefused, Faulted, TryAgain, conflict, fhir_refusal
+from hounsfield.cast.failure import EntryRefused, Faulted, Standstill, Table, TryAgain, conflict, fhir_refusal
+from hounsfield.cast.feed import FeedRefused
 from hounsfield.cast.options import RetryTiming
 from hounsfield.fhir.target import FhirError, FhirTarget, FhirTokenRefused, FhirTokenUnavailable, FhirUnreachable
+from hounsfield.security.access_tokens import NoIdentity
 
 _TRANSIENT = (408, 425)
 _REFUSALS = {
@@ -13,7 +16,7 @@ _REFUSALS = {
     403: "Who we are signed in as (Fhir:Authentication) lacks a permission there.",
 }
 _CONFLICTS = (409, 412)
-_GONE = (404, 410)
+GONE = (404, 410)
 
 
 def transient_or_faulted(error: FhirError) -> TryAgain | Faulted | None:
@@ -43,6 +46,19 @@ def transient_or_faulted(error: FhirError) -> TryAgain | Faulted | None:
     return None
 
 
+def standstill(error: BaseException | None) -> Standstill:
+    """What the reference would count an error as that ends casting for now: the first cause that says so."""
+    while error is not None:
+        if isinstance(error, FhirError) and error.status == HTTPStatus.FORBIDDEN:
+            return Standstill.FHIR_FORBIDDEN
+        if isinstance(error, FeedRefused) and error.status == HTTPStatus.FORBIDDEN:
+            return Standstill.DICOM_FORBIDDEN
+        if isinstance(error, NoIdentity):
+            return Standstill.NO_IDENTITY
+        error = error.__cause__
+    return Standstill.OTHER
+
+
 def of_search(error: FhirError) -> EntryRefused | TryAgain | Faulted:
     """What a failed search means for the entry that needs it."""
     found = transient_or_faulted(error)
@@ -55,12 +71,12 @@ def of_search(error: FhirError) -> EntryRefused | TryAgain | Faulted:
     )
 
 
-def of_transaction(error: FhirError, *, deletes: bool) -> EntryRefused | TryAgain | Faulted:
-    """What a failed transaction means; with a DELETE in it, something gone is a change by somebody else."""
+def of_transaction(error: FhirError, *, may_be_gone: bool) -> EntryRefused | TryAgain | Faulted:
+    """What a failed transaction means. ``may_be_gone``: if it says so, somebody has deleted what it is about."""
     found = transient_or_faulted(error)
     if found is not None:
         return found
-    if error.status in _CONFLICTS or (deletes and error.status in _GONE):
+    if error.status in _CONFLICTS or (may_be_gone and error.status in GONE):
         return conflict(f"A resource was changed by somebody else (status {error.status}).")
     if error.status is None or error.status < 400:
         return fhir_refusal("InvalidFhirResponseException", "The FHIR server's answer cannot be used.", str(error))
@@ -93,6 +109,25 @@ class Availability:
             return self._answer
 
 
+class Throttle:
+    """What the FHIR server says to one request about its load is meant for all: nobody asks before it is over."""
+
+    def __init__(self, timing: RetryTiming) -> None:
+        self._longest = timing.longest
+        self._end = 0.0
+
+    def slow_down(self, seconds: float) -> None:
+        """The server wants to be left alone for so long; the cap of ``Retry-After`` holds (D1)."""
+        clock = asyncio.get_running_loop().time
+        self._end = max(self._end, clock() + min(seconds, self._longest))
+
+    async def clear(self) -> None:
+        """Wait until it may be asked."""
+        if (rest := self._end - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(rest)
+            await self.clear()
+
+
 @dataclass(slots=True)
 class Patience:
     """How much one run has been tried, and the seconds of its budget used up by that."""
@@ -100,6 +135,14 @@ class Patience:
     budget: float
     number: int = 0
     used: float = 0.0
+
+
+def budget_used_up(patience: Patience, error: TryAgain) -> EntryRefused:
+    """What becomes of an entry that failed for as long as the budget allows, last with ``error``."""
+    message = f"The operation did not succeed in {patience.number} attempts within the time allowed; last:"
+    return EntryRefused(
+        Table.TRANSIENT_FAILURE, "TimeoutRejectedException", f"{message} {error.message}", f"{message} {error.public}"
+    )
 
 
 async def wait(

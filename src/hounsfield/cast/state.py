@@ -8,9 +8,10 @@ import msgspec
 
 from hounsfield.cast import error_tables
 from hounsfield.cast.error_tables import Choice, ErrorRow, RetryRequest, StoredError, now
-from hounsfield.cast.failure import Table
+from hounsfield.cast.failure import Standstill, Table
 from hounsfield.cast.study_values import InstanceValues
 from hounsfield.database.engine import Database, Row, Transaction
+from hounsfield.worklist import changes
 
 STALE_SECONDS = 20.0
 """A worker that has not said anything for so long is gone; it speaks every few seconds, whatever it waits for."""
@@ -43,7 +44,7 @@ class Activity:
     """What a worker is doing: state, endpoints, current entry, newest failure.
 
     ``rate`` is how many entries a second it has dealt with lately, ``table_store_error`` why rows cannot be copied to
-    the Azure tables.
+    the Azure tables, ``workitem_error`` why workitems cannot be cast.
     """
 
     state: str
@@ -53,13 +54,15 @@ class Activity:
     last_error: LastError | None = None
     rate: float = 0.0
     table_store_error: LastError | None = None
+    workitem_error: LastError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one run leaves behind besides FHIR: error rows and known study values, with those there were before.
 
-    ``tried_again`` are entries that were skipped once and had another try, for ``request``.
+    ``tried_again`` are entries that were skipped once and had another try, for ``request``. ``has_study``: FHIR holds
+    the study ``study_uid``, where that is given.
     """
 
     errors: Sequence[ErrorRow] = ()
@@ -68,6 +71,7 @@ class Outcome:
     updated_before: Mapping[str, InstanceValues] = field(default_factory=dict)
     tried_again: Sequence[int] = ()
     request: RetryRequest | None = None
+    has_study: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class Status:
     synced_sequence: int
     synced_date: int | None
     error_counts: dict[Table, int]
+    standstills: dict[Standstill, int]
+    """How often each has begun since the database was made."""
     retries: list[RetryRequest]
     uncopied: int
     """Rows, and removals of rows, that have not reached the Azure tables; 0 without these."""
@@ -149,6 +155,33 @@ class CastState:
 
         await self._database.write(unit)
 
+    async def rebuilt(self, tx: Transaction, outcome: Outcome) -> None:
+        """Record what a study was found to need beside the passes: rows, rows that are settled, its known values."""
+        await error_tables.remove_tried_again(tx, outcome.tried_again, copied_elsewhere=self._has_table_store)
+        for error in outcome.errors:
+            await error_tables.insert(tx, error, now())
+        await _save_updated(tx, outcome)
+
+    async def is_linked(self, study_uid: str) -> bool:
+        """Whether the Task of a workitem leads to a study."""
+        return await changes.is_linked(self._database, study_uid)
+
+    async def filed(self, errors: Sequence[ErrorRow]) -> None:
+        """Record rows beside the feed."""
+        moment = now()
+
+        async def unit(tx: Transaction) -> None:
+            for error in errors:
+                await error_tables.insert(tx, error, moment)
+
+        await self._database.write(unit)
+
+    async def settled(self, tx: Transaction, workitem_id: int, errors: Sequence[ErrorRow]) -> None:
+        """Put ``errors`` in place of the rows that say why a workitem was skipped."""
+        await error_tables.remove_workitem(tx, workitem_id, copied_elsewhere=self._has_table_store)
+        for error in errors:
+            await error_tables.insert(tx, error, now())
+
     async def retrying(self, error: ErrorRow, activity: Activity) -> None:
         """Record that an entry will be tried again."""
         moment = now()
@@ -159,44 +192,50 @@ class CastState:
 
         await self._database.write(unit)
 
-    async def report(self, activity: Activity) -> None:
-        """Say what the worker is doing, and that it lives."""
+    async def report(self, activity: Activity, reason: Standstill | None = None) -> None:
+        """Say what the worker is doing, and that it lives; count the ``reason`` of a standstill that begins."""
         moment = now()
 
         async def unit(tx: Transaction) -> None:
             await _save_activity(tx, activity, moment)
+            if reason is not None:
+                await tx.execute(
+                    "INSERT INTO cast_failure (reason, number) VALUES (?, 1) "
+                    "ON CONFLICT (reason) DO UPDATE SET number = cast_failure.number + 1",
+                    reason.value,
+                )
 
         await self._database.write(unit)
 
     async def status(self) -> Status:
         """What other processes may know."""
 
-        async def unit(tx: Transaction) -> tuple[Row | None, Row | None, list[Row], list[Row], list[Row]]:
+        async def unit(tx: Transaction) -> tuple[Row | None, Row | None, list[Row], list[Row], list[Row], list[Row]]:
             return (
                 await tx.fetch_one(
                     "SELECT state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat, rate, "
-                    "table_store_error FROM cast_status WHERE id = 1"
+                    "table_store_error, workitem_error FROM cast_status WHERE id = 1"
                 ),
                 await tx.fetch_one("SELECT synced_sequence, synced_date FROM cast_state WHERE id = 1"),
                 await tx.fetch("SELECT table_name, count(*) FROM cast_error GROUP BY table_name"),
+                await tx.fetch("SELECT reason, number FROM cast_failure"),
                 await tx.fetch("SELECT table_name, study_uid, created FROM cast_retry ORDER BY created LIMIT 100"),
                 await tx.fetch(_COUNT_UNCOPIED) if self._has_table_store else [],
             )
 
-        said, synced, counts, retries, uncopied = await self._database.read(unit)
+        said, synced, counts, standstills, retries, uncopied = await self._database.read(unit)
         activity = None
         if said is not None:
             current = msgspec.json.decode(said[3], type=Attempt) if said[3] else None
-            last_error, table_store_error = (
-                msgspec.json.decode(text, type=LastError) if text else None for text in (said[4], said[7])
-            )
-            activity = Activity(said[0], said[1], said[2], current, last_error, said[6], table_store_error)
+            errors = [msgspec.json.decode(text, type=LastError) if text else None for text in (said[4], *said[7:])]
+            activity = Activity(said[0], said[1], said[2], current, errors[0], said[6], *errors[1:])
         return Status(
             activity=activity,
             is_alive=said is not None and said[5] >= now() - STALE_SECONDS * 1_000_000,
             synced_sequence=0 if synced is None else synced[0],
             synced_date=None if synced is None else synced[1],
             error_counts=dict.fromkeys(Table, 0) | {Table(name): int(count) for name, count in counts},
+            standstills=dict.fromkeys(Standstill, 0) | {Standstill(name): int(number) for name, number in standstills},
             retries=[RetryRequest(Table(name), study_uid, created) for name, study_uid, created in retries],
             uncopied=sum(int(row[0]) for row in uncopied),
         )
@@ -209,6 +248,8 @@ class CastState:
 
 
 async def _save_updated(tx: Transaction, outcome: Outcome) -> None:
+    if outcome.study_uid:
+        await (changes.study_is_there if outcome.has_study else changes.study_is_gone)(tx, outcome.study_uid)
     for sop_uid, values in outcome.updated.items():
         if outcome.updated_before.get(sop_uid) != values:
             await tx.execute(
@@ -229,11 +270,11 @@ async def _save_updated(tx: Transaction, outcome: Outcome) -> None:
 async def _save_activity(tx: Transaction, activity: Activity, moment: int) -> None:
     await tx.execute(
         "INSERT INTO cast_status (id, state, fhir_endpoint, dicom_web_endpoint, current_entry, last_error, heartbeat, "
-        "rate, table_store_error) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+        "rate, table_store_error, workitem_error) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
         "state = excluded.state, fhir_endpoint = excluded.fhir_endpoint, "
         "dicom_web_endpoint = excluded.dicom_web_endpoint, current_entry = excluded.current_entry, "
         "last_error = excluded.last_error, heartbeat = excluded.heartbeat, rate = excluded.rate, "
-        "table_store_error = excluded.table_store_error",
+        "table_store_error = excluded.table_store_error, workitem_error = excluded.workitem_error",
         activity.state,
         activity.fhir_endpoint,
         activity.dicom_web_endpoint,
@@ -242,6 +283,7 @@ async def _save_activity(tx: Transaction, activity: Activity, moment: int) -> No
         moment,
         activity.rate,
         _text(activity.table_store_error),
+        _text(activity.workitem_error),
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hounsfield.cast import imaging_study, observation, patient
+from hounsfield.cast import document, extended_mapping, imaging_study, observation, patient, person
+from hounsfield.cast.extended_mapping import ExtendedValues
 from hounsfield.cast.failure import EntryRefused, Table
 from hounsfield.cast.feed import Action, FeedEntry, State
 from hounsfield.cast.imaging_study import ImageValues
@@ -26,6 +27,8 @@ class Upsert:
     image: ImageValues
     observations: tuple[Resource, ...]
     invalid: tuple[EntryRefused, ...]
+    extended: ExtendedValues | None = None
+    """Only with the extended mapping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,23 @@ def prepare(entry: FeedEntry, options: CastOptions) -> Step | None:
             patient.human_name(values.person_name(patient.PATIENT_NAME)),
             gender,
             patient.birth_date(values),
+            person.further_names(values, patient.PATIENT_NAME) if options.extended_mapping else None,
         ),
         image=image,
         observations=(
             observation.read(values, entry.study_uid, entry.sop_uid) if options.generate_observations else ()
         ),
         invalid=tuple(invalid),
+        extended=(
+            extended_mapping.read(
+                values,
+                (entry.study_uid, entry.series_uid, entry.sop_uid),
+                document.api_root(options.root_url, entry.partition),
+                utc,
+            )
+            if options.extended_mapping
+            else None
+        ),
     )
 
 
@@ -106,6 +120,12 @@ class Run:
         return Run(self.steps[:middle]), Run(self.steps[middle:])
 
 
+def keys(step: Step) -> tuple[object, ...]:
+    """What a step changes: its study, and the Patient it names. Steps without a common key go in any order."""
+    study = ("study", step.study_uid)
+    return (study, step.patient.identity) if isinstance(step, Upsert) else (study,)
+
+
 def chains(steps: Iterable[Step]) -> list[list[Run]]:
     """Steps in feed order as chains of runs.
 
@@ -121,26 +141,43 @@ def chains(steps: Iterable[Step]) -> list[list[Run]]:
         return key
 
     for step in ordered:
-        if isinstance(step, Upsert):
-            owner[root(step.patient.identity)] = root(("study", step.study_uid))
+        study, *others = keys(step)
+        for other in others:
+            owner[root(other)] = root(study)
     by_chain: dict[object, list[Step]] = {}
     for step in ordered:
-        by_chain.setdefault(root(("study", step.study_uid)), []).append(step)
+        by_chain.setdefault(root(keys(step)[0]), []).append(step)
     return [_runs(chain) for chain in by_chain.values()]
 
 
 def _runs(steps: list[Step]) -> list[Run]:
-    runs: list[Run] = []
-    current: list[Step] = []
-    patient_identity: PatientIdentity | None = None
+    """One run a study, as far as that gives what one step after the other would.
+
+    A step may go with the last run of its study, and so before what other studies say in between, unless that is
+    something else about the same Patient: what is said last of a Patient is written last.
+    """
+    runs: list[list[Step]] = []
+    newest: dict[str, int] = {}
+    # By Patient: what is said of it, and since which run nothing else.
+    said: dict[PatientIdentity, tuple[int, PatientValues]] = {}
+    named: list[PatientIdentity | None] = []
     for step in steps:
-        identity = step.patient.identity if isinstance(step, Upsert) else None
-        other_patient = identity is not None and patient_identity is not None and identity != patient_identity
-        if current and (step.study_uid != current[0].study_uid or other_patient):
-            runs.append(Run(tuple(current)))
-            current, patient_identity = [], None
-        current.append(step)
-        patient_identity = identity or patient_identity
-    if current:
-        runs.append(Run(tuple(current)))
-    return runs
+        place = newest.get(step.study_uid)
+        if isinstance(step, Upsert):
+            identity = step.patient.identity
+            since, values = said.setdefault(identity, (0, step.patient))
+            is_said_before = values == step.patient
+            if place is not None:
+                goes_back = place < len(runs) - 1
+                if named[place] not in (None, identity) or (goes_back and not (is_said_before and since <= place)):
+                    place = None
+        if place is None:
+            place = newest[step.study_uid] = len(runs)
+            runs.append([])
+            named.append(None)
+        runs[place].append(step)
+        if isinstance(step, Upsert):
+            named[place] = identity
+            if not is_said_before:
+                said[identity] = (place, step.patient)
+    return [Run(tuple(run)) for run in runs]

@@ -1,25 +1,39 @@
-"""Works off a page of the feed (dicom-cast.md §3, §5).
+"""Works off pages of the feed (dicom-cast.md §3, §5).
 
-Chains go side by side, the runs of a chain one after the other, and every failing entry is filed alone.
+Chains go side by side, the runs of a chain one after the other, and every failing entry is filed alone. What waits for
+another attempt holds up its own study and patient, not the pages after it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
-from hounsfield.cast import endpoint
+from hounsfield.cast import endpoint, further_resources, sources
+from hounsfield.cast.creation import Creations
 from hounsfield.cast.error_tables import RetryRequest
-from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain, conflict
+from hounsfield.cast.failure import EntryRefused, Faulted, Table, TryAgain, conflict, unexpected_refusal
 from hounsfield.cast.feed import Action, FeedEntry, State
+from hounsfield.cast.further_resources import Further
 from hounsfield.cast.journal import Journal, invalid_rows, refusal_row
 from hounsfield.cast.options import CastOptions
 from hounsfield.cast.reference import Parameters
-from hounsfield.cast.retry import Availability, Patience, of_search, of_transaction, wait
+from hounsfield.cast.retry import (
+    GONE,
+    Availability,
+    Patience,
+    Throttle,
+    budget_used_up,
+    of_search,
+    of_transaction,
+    wait,
+)
+from hounsfield.cast.schedule import Chain, Schedule
 from hounsfield.cast.state import CastState, Outcome
-from hounsfield.cast.step import Run, Step, chains, prepare
+from hounsfield.cast.step import Run, Step, prepare
 from hounsfield.cast.study_values import InstanceValues
+from hounsfield.cast.task_links import releases
 from hounsfield.cast.transaction import Found, Plan, check, needs_observations, patient_search, plan, study_search
 from hounsfield.errors import StoreUnavailable
 from hounsfield.fhir.target import FhirError, FhirTarget, Resource
@@ -28,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 UNEXPECTED_ATTEMPTS = 3
 """How often an entry that fails in an unforeseen way is tried (dicom-cast.md §5)."""
+UNFINISHED_PAGES = 4
+"""Pages' worth of entries that may be unfinished: so many may wait for another attempt before all others do."""
 MERGED_ATTEMPTS = 3
 """Tries of a merged run that a living server answers with an error, before its entries are suspected one by one."""
 
@@ -37,7 +53,10 @@ class LeaseLost(Exception):
 
 
 class Synchroniser:
-    """Writes entries to one FHIR target. ``guard`` is called before every transaction and raises LeaseLost."""
+    """Writes entries to one FHIR target. ``guard`` is called before every transaction and raises LeaseLost.
+
+    ``creations`` is shared with whoever else writes to it.
+    """
 
     def __init__(
         self,
@@ -46,24 +65,37 @@ class Synchroniser:
         journal: Journal,
         options: CastOptions,
         guard: Callable[[], None],
+        creations: Creations | None = None,
     ) -> None:
         self._target = target
         self._state = state
         self._journal = journal
         self._options = options
         self._guard = guard
+        self._creations = creations or Creations()
         self._availability = Availability(target, options.retry_timing)
+        self._throttle = Throttle(options.retry_timing)
         self._slots = asyncio.Semaphore(options.concurrency)
         self._endpoint_lock = asyncio.Lock()
 
-    async def process(self, entries: Sequence[FeedEntry], through: int) -> None:
-        """Write or file every entry; the saved position is ``through`` when this returns.
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator["Batch"]:
+        """Pages that are worked off together. At its end everything is written or filed.
 
-        ``entries`` are in sequence order, all after the journal's position. Raises Faulted, LeaseLost,
-        StoreUnavailable: then the saved position stands before the first entry that is not finished.
+        Raises Faulted, LeaseLost, StoreUnavailable: then what is under way is given up, and the saved position stands
+        before the first entry that is not finished.
         """
-        await self._write_all(await self._journal.begin(entries))
-        await self._journal.end(through)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                yield Batch(self, self._journal, tasks, self._options.page_size * UNFINISHED_PAGES)
+        except BaseExceptionGroup as group:
+            telling = _most_telling(group)
+            raise telling from telling.__cause__
+
+    async def process(self, entries: Sequence[FeedEntry], through: int) -> None:
+        """Write or file every entry; the saved position is ``through`` when this returns. A batch of one page."""
+        async with self.batch() as batch:
+            await batch.add(entries, through)
 
     async def process_again(self, entries: Sequence[FeedEntry], request: RetryRequest) -> None:
         """Write, or file anew, entries that were skipped before; the position stays. In sequence order.
@@ -78,18 +110,10 @@ class Synchroniser:
             (outdated if replaced else valid).append(entry)
         if outdated:
             await self._journal.finished(outdated, Outcome(), synced=False)
-        await self._write_all(valid)
+        async with self.batch() as batch:
+            batch.begin(await self.prepare(valid))
 
-    async def _write_all(self, entries: Sequence[FeedEntry]) -> None:
-        steps = await self._prepare(entries)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for chain in chains(steps):
-                    tasks.create_task(self._work_off(chain))
-        except BaseExceptionGroup as group:
-            raise _most_telling(group) from group
-
-    async def _prepare(self, entries: Sequence[FeedEntry]) -> list[Step]:
+    async def prepare(self, entries: Sequence[FeedEntry]) -> list[Step]:
         """What there is to do. Entries that ask for nothing, or for something impossible, are finished here."""
         steps: list[Step] = []
         skipped: list[FeedEntry] = []
@@ -97,7 +121,7 @@ class Synchroniser:
             try:
                 step = prepare(entry, self._options)
             except Exception as error:
-                refusal = error if isinstance(error, EntryRefused) else _unexpected(error)
+                refusal = error if isinstance(error, EntryRefused) else unexpected_refusal(error)
                 self._refused(entry, refusal)
                 await self._journal.finished([entry], Outcome([refusal_row(entry, refusal)]), synced=False)
             else:
@@ -109,8 +133,9 @@ class Synchroniser:
             await self._journal.finished(skipped, Outcome(), synced=False)
         return steps
 
-    async def _work_off(self, chain: list[Run]) -> None:
-        for run in chain:
+    async def work_off(self, chain: Chain) -> None:
+        """Write, or file, the runs of a chain in their order. Raises what :meth:`batch` does."""
+        for run in chain.runs:
             await self._settle(run)
 
     async def _settle(self, run: Run) -> None:
@@ -120,24 +145,53 @@ class Synchroniser:
         unexpected = 0
         while refusal is None:
             began = asyncio.get_running_loop().time()
+            again: TryAgain | None = None
             try:
                 await self._write(work)
                 return
             except EntryRefused as error:
-                refusal = error
+                again = await self._stands_in(error)
+                refusal = error if again is None else None
             except TryAgain as error:
-                took = asyncio.get_running_loop().time() - began
-                if not await self._patient(work, error, took):
-                    refusal = _budget_used_up(work.patience, error)
+                again = error
             except (Faulted, LeaseLost, StoreUnavailable):
                 raise
             except Exception as error:
                 unexpected += 1
                 if len(work.run.steps) > 1 or unexpected == UNEXPECTED_ATTEMPTS:
-                    refusal = _unexpected(error)
+                    refusal = unexpected_refusal(error)
                 else:
                     await asyncio.sleep(self._options.retry_timing.delay(unexpected, None))
+            if again is not None and not await self._patient(work, again, asyncio.get_running_loop().time() - began):
+                if len(work.run.steps) > 1 or work.is_last_try:
+                    refusal = budget_used_up(work.patience, again)
+                elif await self._serves_others():
+                    work.is_last_try = True  # the server may have recovered since the last one
+                else:
+                    work.patience.used = 0.0
         await self._give_up(work.run, refusal)
+
+    async def _serves_others(self) -> bool:
+        """Whether the FHIR server answers a search: only then an entry that fails is at fault itself (D6).
+
+        One whose database is away, or that is busy for everybody, may well still tell what it can do.
+        """
+        with suppress(EntryRefused):
+            try:
+                await self._search("Endpoint", endpoint.search(self._options.root_url))
+            except TryAgain:
+                return False
+        return True
+
+    async def _stands_in(self, error: EntryRefused) -> TryAgain | None:
+        """What a refusal is that does not come from a FHIR server, as one would tell what it can do; None for others.
+
+        A proxy answers 404 while the server behind it is replaced, or 200 with a page that speaks of maintenance.
+        """
+        if error.table is not Table.FHIR_FAIL or await self._availability.check():
+            return None
+        public = "Something else answers in the FHIR server's place."
+        return TryAgain("RetryableException", f"{public} {error.message}", public=public)
 
     async def _give_up(self, run: Run, error: EntryRefused) -> None:
         """File the one entry of a run; of several, look for the ones to blame."""
@@ -153,6 +207,8 @@ class Synchroniser:
         """Wait for the next attempt; False if there should be none."""
         patience, timing = work.patience, self._options.retry_timing
         patience.number += 1
+        if error.retry_after is not None:
+            self._throttle.slow_down(error.retry_after)
         available = error.server_answers or await self._availability.check()
         if available:
             patience.used += took
@@ -185,17 +241,18 @@ class Synchroniser:
         """Plan and send until FHIR holds what the run says, then record it."""
         while True:
             async with self._slots:
+                await self._throttle.clear()
                 self._guard()
                 intended = await self._plan(work)
-                while intended.creates_endpoint and self._endpoint_lock.locked():
+                while intended.creates_shared and self._endpoint_lock.locked():
                     # Of many studies that arrive in an empty server, one makes the Endpoint; the others find it.
                     async with self._endpoint_lock:
                         pass
                     intended = await self._plan(work)
-                async with self._endpoint_lock if intended.creates_endpoint else nullcontext():
+                async with self._endpoint_lock if intended.creates_shared else nullcontext():
                     if intended.refused:
                         await self._file(work, intended.refused)
-                    await self._send(intended)
+                    await self._send(work, intended)
             if not work.run.steps:
                 return
             if intended.remaining == 0:
@@ -204,7 +261,7 @@ class Synchroniser:
                 raise conflict("The FHIR server does not find what was just written.")
             work.remaining = intended.remaining
         errors = [row for step in work.run.steps for row in invalid_rows(step)]
-        outcome = Outcome(errors, work.study_uid, intended.updated, work.updated_before)
+        outcome = Outcome(errors, work.study_uid, intended.updated, work.updated_before, has_study=intended.has_study)
         await self._journal.finished(work.run.steps, outcome, synced=True)
 
     async def _file(self, work: "_Work", refused: list[tuple[Step, EntryRefused]]) -> None:
@@ -237,7 +294,13 @@ class Synchroniser:
             self._state.updated_instances(run.study_uid),
         )
         work.updated_before = updated
-        found = Found(_one(patients), _one(endpoints), _one(studies), observations, updated)
+        if not who and any(sources.depends_on_endpoint(study, self._options.root_url) for study in studies):
+            endpoints = await search("Endpoint", endpoint.search(self._options.root_url))
+        known = _one(studies)
+        further = Further()
+        if further_resources.wanted(known, is_extended=self._options.extended_mapping):
+            further = await further_resources.look_up(search, run.steps, study)
+        found = Found(_one(patients), _one(endpoints), known, observations, further, updated)
         return plan(run, found, self._options)
 
     async def _search(self, resource_type: str, parameters: Parameters) -> list[Resource]:
@@ -247,16 +310,80 @@ class Synchroniser:
             raise of_search(error) from error
         return [match.resource for match in matches if match.mode == "match"]
 
-    async def _send(self, intended: Plan) -> None:
+    async def _send(self, work: "_Work", intended: Plan) -> None:
         if not intended.written:
             return
-        self._guard()
-        try:
-            answer = await self._target.transaction(intended.bundle)
-        except FhirError as error:
-            deletes = any(written.method == "DELETE" for written in intended.written)
-            raise of_transaction(error, deletes=deletes) from error
-        check(intended, answer)
+
+        async def is_linked() -> bool:
+            return self._options.sync_workitems or await self._state.is_linked(work.study_uid)
+
+        for one in (*await releases(intended.written, self._search, is_linked), intended):
+            self._guard()
+            try:
+                async with self._creations.alone(one.written):
+                    answer = await self._target.transaction(one.bundle)
+            except FhirError as error:
+                methods = {written.method for written in one.written}
+                # Of what is to be changed, a fresh search tells: what says that it is gone once more means something
+                # else.
+                updates = "PUT" in methods and not work.was_gone
+                work.was_gone |= updates and error.status in GONE
+                raise of_transaction(error, may_be_gone=updates or "DELETE" in methods) from error
+            check(one, answer)
+
+
+class Batch:
+    """Pages under way: :meth:`Synchroniser.batch`. ``room`` entries may be unfinished before more are taken."""
+
+    def __init__(self, synchroniser: Synchroniser, journal: Journal, tasks: asyncio.TaskGroup, room: int) -> None:
+        self._synchroniser = synchroniser
+        self._journal = journal
+        self._tasks = tasks
+        self._room = room
+        self._schedule = Schedule()
+        self._unfinished = 0
+        self._moved = asyncio.Event()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every entry is finished."""
+        return not self._unfinished
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another page may be added."""
+        return self._unfinished < self._room
+
+    async def add(self, entries: Sequence[FeedEntry], through: int) -> None:
+        """Begin with a page: ``entries`` in sequence order, all after those of the page before.
+
+        Returns before they are written. The saved position reaches ``through`` when all up to there are.
+        """
+        self.begin(await self._synchroniser.prepare(await self._journal.begin(entries, through)))
+
+    def begin(self, steps: Sequence[Step]) -> None:
+        """Begin with steps that follow those there are."""
+        self._unfinished += len(steps)
+        self._start(self._schedule.add(steps))
+
+    async def wait(self, seconds: float) -> None:
+        """Until every entry is finished, or there is room where there was none; at most ``seconds``."""
+        had_room = self.has_room
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.is_done and (had_room or not self.has_room):
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    def _start(self, chains: Sequence[Chain]) -> None:
+        for chain in chains:
+            self._tasks.create_task(self._work_off(chain))
+
+    async def _work_off(self, chain: Chain) -> None:
+        await self._synchroniser.work_off(chain)
+        self._unfinished -= sum(len(run.steps) for run in chain.runs)
+        self._start(self._schedule.end(chain))
+        self._moved.set()
 
 
 @dataclass(slots=True)
@@ -266,6 +393,10 @@ class _Work:
     run: Run
     patience: Patience
     remaining: int | None = None
+    was_gone: bool = False
+    """A transaction was refused because something it was to change is not there."""
+    is_last_try: bool = False
+    """The budget is used up, and the FHIR server was seen to serve others."""
     updated_before: Mapping[str, InstanceValues] = field(default_factory=dict)
     study_uid: str = field(init=False)
 
@@ -282,18 +413,6 @@ def _one(found: list[Resource]) -> Resource | None:
             f"Multiple '{resource_type}' matching the search criteria found.",
         )
     return found[0] if found else None
-
-
-def _unexpected(error: Exception) -> EntryRefused:
-    name = type(error).__name__
-    return EntryRefused(Table.FHIR_FAIL, name, str(error), "Casting the entry failed unexpectedly.")
-
-
-def _budget_used_up(patience: Patience, error: TryAgain) -> EntryRefused:
-    message = f"The operation did not succeed in {patience.number} attempts within the time allowed; last:"
-    return EntryRefused(
-        Table.TRANSIENT_FAILURE, "TimeoutRejectedException", f"{message} {error.message}", f"{message} {error.public}"
-    )
 
 
 def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:

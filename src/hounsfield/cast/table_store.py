@@ -1,7 +1,7 @@
 """Azure Table Storage, as far as cast needs it: make a table, put, get and delete an entity.
 
-Its documented REST interface (version 2019-02-02) with shared key or shared access signature: four requests, for which
-Azure's client would be a dependency of its own.
+Its documented REST interface (version 2019-02-02) with shared key, shared access signature, or an access token: four
+requests, for which Azure's client would be a dependency of its own.
 """
 
 import base64
@@ -20,10 +20,15 @@ import httpx
 import msgspec
 
 from hounsfield.errors import SettingsError
+from hounsfield.security.access_tokens import BearerAuth, TokenRefused, TokenUnavailable
+from hounsfield.security.urls import require_safe_url
 
 API_VERSION = "2019-02-02"
 TIMEOUT_SECONDS = 30.0
 SETTING = "TableStore:ConnectionString"
+ENDPOINT_SETTING = "TableStore:EndpointUri"
+RESOURCE = "https://storage.azure.com"
+"""What an access token for any storage account is for."""
 MAX_STRING_BYTES = 65_536
 """What a string property holds, in UTF-16."""
 
@@ -55,12 +60,16 @@ class EntityRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TableAccount:
-    """Where the tables are and how to sign. ``endpoint`` has no slash at its end; ``key`` or ``signature`` is set."""
+    """Where the tables are and how to sign. ``endpoint`` has no slash at its end.
+
+    ``key`` or ``signature`` is set, or neither, for an account where an access token signs in. ``setting`` names it.
+    """
 
     endpoint: str
     name: str
     key: bytes = field(default=b"", repr=False)
     signature: str = field(default="", repr=False)
+    setting: str = SETTING
 
 
 def parse_connection_string(text: str) -> TableAccount:
@@ -93,17 +102,38 @@ def parse_connection_string(text: str) -> TableAccount:
     return TableAccount(endpoint.rstrip("/"), name, key, signature)
 
 
+def parse_endpoint_uri(text: str) -> TableAccount:
+    """The account that ``TableStore:EndpointUri`` names. Raises SettingsError for any other, or an unsafe one."""
+    require_safe_url(text, ENDPOINT_SETTING)
+    parts = urlsplit(text)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise SettingsError(
+            f"{ENDPOINT_SETTING} is the address of a table service and nothing else, as in "
+            f"https://account.table.core.windows.net; for a shared access signature there is {SETTING}."
+        )
+    return TableAccount(text.rstrip("/"), "", setting=ENDPOINT_SETTING)
+
+
 class TableStore:
-    """The tables of one account. ``prefix`` goes before every table's name; ``transport`` replaces the network."""
+    """The tables of one account. ``prefix`` goes before every table's name; ``transport`` replaces the network.
+
+    ``auth`` signs in every request to an account that has neither key nor signature; it is closed with the store.
+    """
 
     def __init__(
-        self, account: TableAccount, prefix: str = "", *, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        account: TableAccount,
+        prefix: str = "",
+        *,
+        auth: BearerAuth | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if _PREFIX.fullmatch(prefix) is None:
             raise SettingsError("TableStore:TableNamePrefix may hold at most 30 letters and digits, a letter first.")
         self._account = account
         self._prefix = prefix
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, transport=transport)
+        self._auth = auth
+        self._client = httpx.AsyncClient(auth=auth, timeout=TIMEOUT_SECONDS, transport=transport)
 
     async def make(self, table: str) -> None:
         """Make a table that may exist already. Raises TableStoreUnavailable."""
@@ -144,6 +174,8 @@ class TableStore:
     async def close(self) -> None:
         """Give the connections up."""
         await self._client.aclose()
+        if self._auth is not None:
+            await self._auth.close()
 
     def _path(self, table: str, entity: Entity) -> str:
         keys = ",".join(f"{name}='{_quoted(str(entity[name]))}'" for name in ("PartitionKey", "RowKey"))
@@ -166,15 +198,21 @@ class TableStore:
         sent |= self._signed(method, url, sent.get("Content-Type", ""))
         try:
             answer = await self._client.request(method, url, content=body, headers=sent)
+        except (TokenUnavailable, TokenRefused) as error:
+            raise TableStoreUnavailable(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TableStoreUnavailable(
-                f"The table store cannot be reached ({type(error).__name__}). Check {SETTING} and the network."
+                f"The table store cannot be reached ({type(error).__name__}). "
+                f"Check {self._account.setting} and the network."
             ) from error
         status = answer.status_code
         if status in expected:
             return answer
         if status in (401, 403):
-            raise TableStoreUnavailable(f"The table store refused the credentials ({status}): check {SETTING}.", status)
+            check = self._account.setting
+            if self._auth is not None:
+                check += ", and that the identity has the role Storage Table Data Contributor"
+            raise TableStoreUnavailable(f"The table store refused the credentials ({status}): check {check}.", status)
         if method == "PUT" and status in (400, 413):
             raise EntityRefused(f"The table store refused an entity with status {status}.")
         raise TableStoreUnavailable(f"The table store answered with status {status}.", status)
@@ -182,7 +220,7 @@ class TableStore:
     def _signed(self, method: str, url: str, content_type: str) -> dict[str, str]:
         """Headers that say when, and by whose key (Shared Key for the table service)."""
         date = format_datetime(datetime.now(UTC), usegmt=True)
-        if self._account.signature:
+        if not self._account.key or self._account.signature:
             return {"x-ms-date": date}
         resource = f"/{self._account.name}{httpx.URL(url).raw_path.decode().partition('?')[0]}"
         text = f"{method}\n\n{content_type}\n{date}\n{resource}"

@@ -5,21 +5,22 @@ run leaves FHIR as its entries one by one would.
 """
 
 import re
-import uuid
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
-from hounsfield.cast import endpoint, observation, patient
+from hounsfield.cast import device, document, endpoint, extended_mapping, observation, patient, sources
 from hounsfield.cast.failure import EntryRefused, conflict, fhir_refusal
-from hounsfield.cast.imaging_study import StudyDraft
+from hounsfield.cast.further_resources import Further, FurtherDrafts
+from hounsfield.cast.imaging_study import StudyDraft, is_ours
 from hounsfield.cast.options import CastOptions
 from hounsfield.cast.reference import (
     Parameters,
     etag,
     identifier_parameter,
     local_reference,
+    new_name,
     query,
     refers_to,
     study_identifier,
@@ -28,8 +29,13 @@ from hounsfield.cast.step import Run, Step, Upsert
 from hounsfield.cast.study_values import InstanceValues, KnownValues
 from hounsfield.fhir.target import Resource
 
-MAX_OBSERVATIONS = 5
-"""More new or changed Observations than this go into transactions of their own: some servers cap a transaction."""
+MAX_FOLLOWERS = 5
+"""More new or changed resources than this, besides Endpoint, Patient and study, go into transactions of their own: some
+servers cap a transaction."""
+MAX_REMOVALS = 100
+"""More resources than this are not deleted by one transaction: Azure's servers take 500 entries."""
+SHARED = ("Endpoint", "Device")
+"""Types whose resources many studies share: made once, never changed, so that nobody minds who made them."""
 _STATUS = re.compile(r"([0-9]{3})(?: .*)?", re.DOTALL)
 _GONE = ("404", "410")
 
@@ -42,6 +48,7 @@ class Found:
     endpoint: Resource | None = None
     study: Resource | None = None
     observations: list[Resource] = field(default_factory=list)
+    further: Further = field(default_factory=Further)
     updated: Mapping[str, InstanceValues] = field(default_factory=dict)
 
 
@@ -59,13 +66,14 @@ class Plan:
     """What to send (nothing if FHIR is as it should be) and what cannot be sent.
 
     ``remaining`` is how many more entries need another plan after this one is written. ``updated`` is what is known
-    of the instances' study values afterwards.
+    of the instances' study values afterwards, ``has_study`` whether FHIR then holds the study.
     """
 
     written: list[Written]
     refused: list[tuple[Step, EntryRefused]]
     remaining: int
     updated: dict[str, InstanceValues]
+    has_study: bool = True
 
     @property
     def bundle(self) -> Resource:
@@ -77,9 +85,9 @@ class Plan:
         }
 
     @property
-    def creates_endpoint(self) -> bool:
-        """Whether the transaction makes the Endpoint."""
-        return any(written.resource_type == "Endpoint" for written in self.written)
+    def creates_shared(self) -> bool:
+        """Whether the transaction makes a resource that other studies look for, too."""
+        return any(written.resource_type in SHARED for written in self.written)
 
 
 def patient_search(run: Run) -> Parameters | None:
@@ -119,6 +127,8 @@ class _Planner:
         if found.endpoint is not None:
             endpoint.check(found.endpoint, options.root_url)
         self._observations = {_key(resource): _copy(resource) for resource in found.observations}
+        self._observation_names = {_key(resource): local_reference(resource) for resource in found.observations}
+        self._further = FurtherDrafts(found.further, options.root_url, new_name)
         self._values = KnownValues(found.updated, self._study.instance_uids())
         self._refused: list[tuple[Step, EntryRefused]] = []
 
@@ -133,19 +143,35 @@ class _Planner:
                 upserted = True
             except EntryRefused as error:
                 self._refused.append((step, error))
+        if self._study.resource is not None:
+            sources.leave(self._study.resource, self._options.root_url, self._endpoint_name)
+        devices = self._device_entries()
         core = self._core(with_endpoint=upserted)
-        observations = self._observation_entries()
-        wanted = len(core) + len(observations)
-        if sum(written.method != "DELETE" for written in observations) > MAX_OBSERVATIONS:
-            removals = [written for written in observations if written.method == "DELETE"]
-            changes = [written for written in observations if written.method != "DELETE"]
-            # The study must exist before its Observations follow; whatever goes, goes with the study.
-            observations = removals if core else changes[:MAX_OBSERVATIONS]
-        written = [*core, *observations]
-        written.sort(key=lambda one: one.resource_type)
-        return Plan(written, self._refused, wanted - len(written), self._values.known)
+        followers = self._observation_entries() + self._document_entries()
+        wanted = len(devices) + len(core) + len(followers)
+        removals = [written for written in followers if written.method == "DELETE"]
+        removals.sort(key=lambda one: one.resource_type == "Observation")  # reports refer to theirs, and go first
+        changes = [written for written in followers if written.method != "DELETE"]
+        letting_go: list[Written] = []
+        if len(devices) > MAX_FOLLOWERS:
+            # The series that refer to them come when all are there.
+            devices, core, followers = devices[:MAX_FOLLOWERS], [], []
+        elif len(removals) > MAX_REMOVALS:
+            # What goes, goes before the study, or with it: a resource that is referred to cannot be deleted.
+            devices, core, followers = [], [], removals[:MAX_REMOVALS]
+            letting_go = self._letting_go(followers)
+        elif len(devices) + len(changes) > MAX_FOLLOWERS:
+            # The study must exist before its Observations follow, and these before the report they are results of.
+            followers = removals if core else changes[:MAX_FOLLOWERS]
+            letting_go = self._letting_go(followers)
+        written = [*devices, *core, *followers]
+        remaining = wanted - len(written)
+        written = sorted([*written, *letting_go], key=lambda one: one.resource_type)
+        has_study = self._study.resource is not None
+        return Plan(written, self._refused, remaining, self._values.known, has_study)
 
     def _upsert(self, step: Upsert) -> None:
+        is_new = self._study.instance(step.series_uid, step.sop_uid) is None
         self._study.upsert(
             step.series_uid,
             step.sop_uid,
@@ -153,8 +179,12 @@ class _Planner:
             subject=self._patient_name,
             endpoint=self._endpoint_name,
         )
+        study, instance = self._study.resource, self._study.instance(step.series_uid, step.sop_uid)
+        if study is not None and instance is not None:
+            sources.add(study, instance, self._options.root_url, self._endpoint_name, is_new=is_new)
         if step.is_update:
             self._study.set_subject(self._patient_name)
+        self._further.upsert(step, self._study, self._patient_name, self._study_name)
         if self._patient is None:
             self._patient = patient.create(step.patient)
         else:
@@ -185,39 +215,92 @@ class _Planner:
                 if not any(refers_to(part, self._study_name) for part in parts):
                     parts.append({"reference": self._study_name})
             self._observations[key] = draft
+            self._observation_names.setdefault(key, new_name())
 
     def _remove(self, step: Step) -> None:
-        existed = self._study.resource is not None
-        self._study.remove(step.series_uid, step.sop_uid)
+        study, instance = self._study.resource, self._study.instance(step.series_uid, step.sop_uid)
+        existed = study is not None
         self._values.forget(step.sop_uid)
+        if study is not None and instance is not None:
+            if not sources.withdraw(study, instance, self._options.root_url, self._endpoint_name):
+                return  # another server has it
+            self._study.remove(step.series_uid, step.sop_uid)
         self._drop_observations(step.sop_uid)
+        self._further.remove(step.sop_uid)
         if existed and self._study.resource is None:
             self._observations = dict.fromkeys(self._observations)
+            self._further.remove_all()
 
     def _drop_observations(self, sop_uid: str, keep: Container[str] = ()) -> None:
         for key in self._observations:
             if observation.is_of(key, sop_uid) and key not in keep:
                 self._observations[key] = None
 
+    def _finish_study(self) -> None:
+        """What depends on the whole study as it is now."""
+        study, is_extended = self._study.resource, self._options.extended_mapping
+        if study is None or study == self._found.study:
+            return
+        if is_extended:
+            extended_mapping.spell(study)
+        if is_extended or is_ours(study, self._options.root_url):
+            extended_mapping.count(study, self._found.study, is_extended=is_extended)
+
     def _core(self, *, with_endpoint: bool) -> list[Written]:
         entries = []
+        self._finish_study()
         if with_endpoint and self._found.endpoint is None:
             search = endpoint.search(self._options.root_url)
-            entries.append(_create(endpoint.create(self._options.root_url), self._endpoint_name, search))
+            entries.append(create_entry(endpoint.create(self._options.root_url), self._endpoint_name, search))
         if self._study.resource is None:
             if self._found.study is not None:
-                entries.append(_delete(self._found.study))
+                entries.append(delete_entry(self._found.study))
         elif self._found.study is None:
-            entries.append(_create(self._study.resource, self._study_name, study_search(self._run.study_uid)))
+            entries.append(create_entry(self._study.resource, self._study_name, study_search(self._run.study_uid)))
         elif self._study.resource != self._found.study:
-            entries.append(_update(self._found.study, self._study.resource))
+            entries.append(update_entry(self._found.study, self._study.resource))
         if self._patient is not None:
             if self._found.patient is None:
                 search = patient_search(self._run) or []
-                entries.append(_create(self._patient, self._patient_name, search))
+                entries.append(create_entry(self._patient, self._patient_name, search))
             elif self._patient != self._found.patient:
-                entries.append(_update(self._found.patient, self._patient))
+                entries.append(update_entry(self._found.patient, self._patient))
         return entries
+
+    def _device_entries(self) -> list[Written]:
+        return [
+            create_entry(device.create(equipment), name, device.search([equipment.key]))
+            for name, equipment in self._further.devices.items()
+        ]
+
+    def _document_entries(self) -> list[Written]:
+        before = self._found.further.documents
+        entries = []
+        for key, resource in self._further.documents.items():
+            old = before.get(key)
+            if resource is not None:
+                document.set_results(resource, self._observation_names.values(), self._results_of(key[1]))
+            if resource is None:
+                if old is not None:
+                    entries.append(delete_entry(old))
+            elif old is None:
+                entries.append(create_entry(resource, new_name(), document.search(key[1])))
+            elif resource != old:
+                entries.append(update_entry(old, resource))
+        return entries
+
+    def _results_of(self, sop_uid: str) -> list[str]:
+        """The names of the Observations there will be from one instance, in document order."""
+        keys = [key for key, draft in self._observations.items() if draft and observation.is_of(key, sop_uid)]
+        return [self._observation_names[key] for key in sorted(keys, key=observation.place)]
+
+    def _letting_go(self, entries: list[Written]) -> list[Written]:
+        """Updates of the reports that stay, in which nothing refers to what ``entries`` delete any more."""
+        gone = [one.entry["request"]["url"] for one in entries if one.method == "DELETE"]
+        stay = {key for key, draft in self._further.documents.items() if draft is not None}
+        found = [resource for key, resource in self._found.further.documents.items() if key in stay]
+        loosened = [(resource, document.without_results(resource, gone)) for resource in found]
+        return [update_entry(before, after) for before, after in loosened if after != before]
 
     def _observation_entries(self) -> list[Written]:
         before = {_key(resource): resource for resource in self._found.observations}
@@ -226,17 +309,17 @@ class _Planner:
             old = before.get(key)
             if resource is None:
                 if old is not None:
-                    entries.append(_delete(old))
+                    entries.append(delete_entry(old))
             elif old is None:
                 search = [identifier_parameter(observation.KEY_SYSTEM, key)]
-                entries.append(_create(resource, _new_name(), search))
+                entries.append(create_entry(resource, self._observation_names[key], search))
             elif resource != old:
-                entries.append(_update(old, resource))
+                entries.append(update_entry(old, resource))
         return entries
 
 
-def check(plan_: Plan, answer: Resource) -> None:
-    """Judge the answer to a plan's bundle.
+def check(plan_: Plan, answer: Resource, shared: Container[str] = SHARED) -> None:
+    """Judge the answer to a plan's bundle. Of ``shared`` types nobody minds who made a resource.
 
     Raises EntryRefused (InvalidFhirResponseException) for an answer that does not fit the request, TryAgain when
     something we meant to create exists meanwhile.
@@ -255,7 +338,7 @@ def check(plan_: Plan, answer: Resource) -> None:
         code = found[1]
         if not code.startswith("2") and not (written.method == "DELETE" and code in _GONE):
             raise _invalid_answer(f"The transaction succeeded, but the status of bundle entry '{index}' is {code}.")
-        if written.method == "POST" and code == "200" and written.resource_type != "Endpoint":
+        if written.method == "POST" and code == "200" and written.resource_type not in shared:
             raise conflict(f"Another {written.resource_type} was created meanwhile.")
 
 
@@ -273,11 +356,7 @@ def _key(resource: Resource) -> str:
 
 
 def _name(found: Resource | None) -> str:
-    return _new_name() if found is None else local_reference(found)
-
-
-def _new_name() -> str:
-    return f"urn:uuid:{uuid.uuid4()}"
+    return new_name() if found is None else local_reference(found)
 
 
 def _refer(resource: Resource, element: str, target: str) -> None:
@@ -285,13 +364,15 @@ def _refer(resource: Resource, element: str, target: str) -> None:
         resource[element] = {"reference": target}
 
 
-def _create(resource: Resource, name: str, search: Parameters) -> Written:
+def create_entry(resource: Resource, name: str, search: Parameters) -> Written:
+    """The bundle entry that creates ``resource`` unless ``search`` finds one; others refer to it by ``name``."""
     resource_type = resource["resourceType"]
     request = {"method": "POST", "url": resource_type, "ifNoneExist": query(search)}
     return Written({"fullUrl": name, "resource": resource, "request": request}, resource_type, "POST")
 
 
-def _update(found: Resource, resource: Resource) -> Written:
+def update_entry(found: Resource, resource: Resource) -> Written:
+    """The bundle entry that replaces what was found, unless it has changed since."""
     name = local_reference(found)
     request = {"method": "PUT", "url": name, "ifMatch": etag(found)}
     # One that was deleted and made again in the same run takes the place of the old one.
@@ -299,6 +380,7 @@ def _update(found: Resource, resource: Resource) -> Written:
     return Written({"fullUrl": name, "resource": resource, "request": request}, found["resourceType"], "PUT")
 
 
-def _delete(found: Resource) -> Written:
+def delete_entry(found: Resource) -> Written:
+    """The bundle entry that deletes what was found, unless it has changed since."""
     request = {"method": "DELETE", "url": local_reference(found), "ifMatch": etag(found)}
     return Written({"request": request}, found["resourceType"], "DELETE")

@@ -1,15 +1,19 @@
 """Reading single values out of DICOM JSON (PS3.18 annex F) the way the FHIR mapping wants them (dicom-cast.md §6).
 
-A tag that is absent, empty, multi-valued or not what its VR promises counts as absent: None.
+A tag that is absent, empty, multi-valued or not what its VR promises counts as absent: None. So does a text with
+control characters (PS3.5 §6.1.3), which no FHIR server takes: an entry must not fail for a description.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_UNSIGNED_INT = 2**31 - 1
 """The largest FHIR unsignedInt."""
 _PADDING = " \0"
+_CONTROL = re.compile("[\0-\x08\x0b\x0e-\x1f]")
+_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 
 class Values:
@@ -35,12 +39,17 @@ class Values:
         found = self._single(tag)
         if not isinstance(found, str):
             return None
-        return found.rstrip(_PADDING) if found.strip(_PADDING).strip() else None
+        # The one control character of long texts that FHIR does not know: a new page is a new line.
+        found = found.rstrip(_PADDING).replace("\f", "\n")
+        return found if found.strip() and not _CONTROL.search(found) else None
 
     def code(self, tag: str) -> str | None:
-        """The one string, for VRs whose leading spaces mean nothing either (CS, DA, TM, UI, SH as a code)."""
+        """The one string, for VRs whose leading spaces mean nothing either (CS, DA, TM, UI, SH as a code).
+
+        White space inside is one space, as in a FHIR code.
+        """
         found = self.text(tag)
-        return None if found is None else found.strip(_PADDING)
+        return None if found is None else " ".join(found.split())
 
     def codes(self, tag: str) -> list[str]:
         """All strings of a CS, padding removed; for the few tags where several values are not the same as none."""
@@ -48,12 +57,16 @@ class Values:
 
     def person_name(self, tag: str) -> str | None:
         """The alphabetic group of the one PN value, padding removed."""
-        found = self._single(tag)
-        alphabetic = found.get("Alphabetic") if isinstance(found, Mapping) else found
-        if not isinstance(alphabetic, str):
-            return None
-        # Older writers of DICOM JSON leave all three groups in the first.
-        return alphabetic.partition("=")[0].strip(_PADDING) or None
+        return _name_groups(self._single(tag))[0] or None
+
+    def person_names(self, tag: str) -> list[str]:
+        """The alphabetic groups of all PN values that have one, padding removed."""
+        return [name for value in self.all(tag) if (name := _name_groups(value)[0])]
+
+    def further_name_groups(self, tag: str) -> tuple[str, str]:
+        """The ideographic and phonetic groups of the one PN value, padding removed; empty where there is none."""
+        _, ideographic, phonetic = _name_groups(self._single(tag))
+        return ideographic, phonetic
 
     def unsigned(self, tag: str) -> int | None:
         """The one IS value (a JSON number or string) where it fits FHIR's unsignedInt."""
@@ -88,3 +101,13 @@ class Values:
     def first_item(self, tag: str) -> "Values | None":
         """The first item of a sequence, or None."""
         return next(self.items(tag), None)
+
+
+def _name_groups(value: Any) -> tuple[str, str, str]:
+    """The three groups of a PN value. Older writers of DICOM JSON leave all of them in the first."""
+    groups = [value.get(name) for name in _GROUPS] if isinstance(value, Mapping) else [value]
+    texts = [group if isinstance(group, str) else "" for group in groups]
+    if len(texts) == 1 or "=" in texts[0]:
+        texts = [*texts[0].split("="), "", ""]
+    first, second, third = (text.strip(_PADDING) for text in texts[:3])
+    return ("", "", "") if _CONTROL.search(first + second + third) else (first, second, third)

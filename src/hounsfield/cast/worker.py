@@ -7,20 +7,25 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
+from hounsfield.cast.creation import Creations
 from hounsfield.cast.failure import Faulted, TryAgain
-from hounsfield.cast.feed import FeedAway, FeedReader, FeedRefused, FeedUnavailable
+from hounsfield.cast.feed import FeedAway, FeedReader, FeedRefused, FeedReplaced, FeedUnavailable
 from hounsfield.cast.journal import Journal
 from hounsfield.cast.options import CastOptions
+from hounsfield.cast.rebuild import RebuildJob
 from hounsfield.cast.replay import Replay
-from hounsfield.cast.retry import of_search
+from hounsfield.cast.retry import of_search, standstill
 from hounsfield.cast.state import CastState
-from hounsfield.cast.synchroniser import LeaseLost, Synchroniser
+from hounsfield.cast.synchroniser import Batch, LeaseLost, Synchroniser
 from hounsfield.cast.table_copy import TableCopy
 from hounsfield.cast.table_store import TableStore, TableStoreUnavailable
+from hounsfield.cast.task_sync import TaskSync
 from hounsfield.database import leases
 from hounsfield.database.engine import Database
 from hounsfield.errors import StoreUnavailable
 from hounsfield.fhir.target import FhirError, FhirTarget, Resource
+from hounsfield.fhir.versions import VERSIONS
+from hounsfield.operations.runner import OperationRunner, Pace
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +34,20 @@ LEASE_SECONDS = 10.0
 """How long a dead worker's place stays taken: a crash delays casting by at most this."""
 BEAT_SECONDS = 3.0
 """How often the lease is renewed and the status refreshed; three chances before either is stale."""
-FHIR_VERSIONS = ("4.0.0", "4.0.1")
 REPLAY_DURATION = timedelta(seconds=30)
 """How long an entry is retried that somebody has tried again: what is new in the feed waits meanwhile."""
+ONE_AT_A_TIME = Pace(slots=1)
 _LONGEST_FAULT = timedelta(seconds=60)
 _SHORTEST_FAULT = timedelta(seconds=1)
 
 
-def check_capability(statement: Resource) -> None:
-    """Raises Faulted unless the server speaks R4 and takes transactions (dicom-cast.md §7.1)."""
-    if statement.get("fhirVersion") not in FHIR_VERSIONS:
+def check_capability(statement: Resource, version: str = "R4") -> None:
+    """Raises Faulted unless the server speaks that version and takes transactions (dicom-cast.md §7.1)."""
+    if statement.get("fhirVersion") not in VERSIONS[version]:
+        listed = ", ".join(VERSIONS[version])
         raise Faulted(
             "InvalidFhirServerException",
-            f"The FHIR server's version is not supported; it must be one of {', '.join(FHIR_VERSIONS)}.",
+            f"The FHIR server's version does not fit Fhir:Version={version}; it must be one of {listed}.",
         )
     for rest in statement.get("rest", []):
         if any(interaction.get("code") == "transaction" for interaction in rest.get("interaction", [])):
@@ -73,9 +79,12 @@ class CastWorker:
         self._owner = secrets.token_hex(8)
         self._state = CastState(database, has_table_store=table_store is not None)
         self._journal = Journal(self._state, target.endpoint, options.root_url)
-        self._synchroniser = Synchroniser(target, self._state, self._journal, options, self._guard)
+        creations = Creations()
+        self._synchroniser = Synchroniser(target, self._state, self._journal, options, self._guard, creations)
         hasty = replace(options, total_retry_duration=min(options.total_retry_duration, REPLAY_DURATION))
-        self._replay = Replay(feed, database, Synchroniser(target, self._state, self._journal, hasty, self._guard))
+        again = Synchroniser(target, self._state, self._journal, hasty, self._guard, creations)
+        self._tasks = TaskSync(target, database, self._state, self._journal, options, self._guard, creations)
+        self._replay = Replay(feed, database, again, options)
         self._copy = None
         if table_store is not None:
             self._copy = TableCopy(table_store, database, self._journal.table_store, with_position=keeps_position)
@@ -83,6 +92,17 @@ class CastWorker:
         self._lease_end = 0.0
         self._is_fit = False
         self._woken = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._rebuild = RebuildJob(
+            feed,
+            target,
+            self._state,
+            database,
+            options,
+            guard=self._guard,
+            is_fit=lambda: self._is_fit,
+            turn=self._turn,
+        )
 
     def wake(self) -> None:
         """Hint that the feed has grown: do not wait for the end of the poll interval."""
@@ -105,7 +125,8 @@ class CastWorker:
     async def _work(self, stop: asyncio.Event) -> None:
         """Be the active worker until told to stop or somebody else is. Raises LeaseLost, or what the database does."""
         self._is_fit = False
-        tasks = [asyncio.create_task(work) for work in (self._beat(), self._passes(), self._copies())]
+        works = (self._beat(), self._passes(), self._copies(), self._rebuilds(), self._workitems())
+        tasks = [asyncio.create_task(work) for work in works]
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -147,6 +168,19 @@ class CastWorker:
         else:
             await self._copy.run()
 
+    async def _rebuilds(self) -> None:
+        """Work off what rebuilds are asked for, in turns with the passes."""
+        try:
+            await OperationRunner(self._database, [self._rebuild.job()], ONE_AT_A_TIME).run(asyncio.Event())
+        finally:
+            self._rebuild.close()
+
+    async def _workitems(self) -> None:
+        """Keep Tasks true to workitems, where that is wanted; beside the passes, which it neither delays nor stops."""
+        if not self._options.sync_workitems:
+            await asyncio.Event().wait()
+        await self._tasks.run(lambda: self._is_fit)
+
     async def _passes(self) -> None:
         """Pass after pass. What goes wrong with feed or FHIR server is reported, then tried again (D12)."""
         while True:
@@ -156,9 +190,10 @@ class CastWorker:
                     await self._check_target()
                 if not self._has_position.is_set():
                     await self._take_over()
-                await self._pass()
-                while await self._replay.page():
+                async with self._turn:
                     await self._pass()
+                    while await self._replay.page():
+                        await self._pass()
                 await self._journal.rest("idle")
             except TryAgain as error:
                 await self._journal.unavailable(error)
@@ -181,7 +216,7 @@ class CastWorker:
             fault = Faulted(type(error).__name__, error.message)
         self._is_fit = False
         logger.error("Casting is at a standstill: %s: %s", fault.name, fault.message)
-        await self._journal.faulted(fault)
+        await self._journal.faulted(fault, standstill(error))
 
     async def _check_target(self) -> None:
         try:
@@ -191,7 +226,7 @@ class CastWorker:
             if isinstance(failure, Faulted | TryAgain):
                 raise failure from error
             raise Faulted("InvalidFhirServerException", failure.public) from error
-        check_capability(statement)
+        check_capability(statement, self._options.fhir_version)
         self._is_fit = True
 
     async def _take_over(self) -> None:
@@ -206,30 +241,52 @@ class CastWorker:
                 logger.warning("The position %d of the Azure tables is beyond this feed's end: not used.", position)
             elif position:
                 await self._journal.resume()
-                await self._journal.end(position)
+                await self._journal.take_over(position)
         self._has_position.set()
 
     async def _pass(self) -> None:
         """Work off the feed until nothing is new, or, where it is watched, until all that was there has been done.
 
         What comes meanwhile to a watched feed waits for the next look: every pass rewrites the studies it touches, so
-        that following a store closely would take the processor and the database from it.
+        that following a store closely would take the processor and the database from it. Studies that wait for
+        another attempt do not keep the rest from being cast.
         """
         position = await self._journal.resume()
-        while (latest := await self._feed.latest()) > position:
-            page = await self._feed.page(position, self._options.page_size)
-            by_sequence = {entry.sequence: entry for entry in page.entries if entry.sequence > position}
-            entries = [by_sequence[sequence] for sequence in sorted(by_sequence)]
-            # Numbers up to the newest that are not in the window will never be: a transaction that was rolled back.
-            through = max([min(page.through, latest), *(entry.sequence for entry in entries[-1:])])
-            await self._synchroniser.process(entries, through)
-            if through == position:
-                return  # the reader could not go further, though something is new: look again later
-            position = through
-            if self._options.watch_interval is not None and position >= latest:
-                return
-            if self._options.catchup_interval:
-                await asyncio.sleep(self._options.catchup_interval.total_seconds())
+        watch = self._options.watch_interval
+        is_at_end = False
+        async with self._synchroniser.batch() as batch:
+            while not (is_at_end and batch.is_done):
+                if batch.has_room and not is_at_end:
+                    try:
+                        position, is_at_end = await self._read(batch, position)
+                    except FeedUnavailable:
+                        if batch.is_done:
+                            raise
+                        is_at_end = True  # what is under way is finished first, meanwhile the feed may be back
+                if not batch.is_done and (is_at_end or not batch.has_room):
+                    await batch.wait((watch or self._options.poll_interval).total_seconds())
+                    is_at_end = is_at_end and watch is not None and batch.is_done
+
+    async def _read(self, batch: Batch, position: int) -> tuple[int, bool]:
+        """Add a page of what is new after ``position``: how far it goes, and whether that is enough for now."""
+        latest = await self._feed.latest()
+        if latest < position:
+            # To wait until it has grown would skip all it gets until then.
+            raise FeedReplaced(f"The change feed ends at {latest}, but {position} of its entries were cast.")
+        if latest == position:
+            return position, True
+        page = await self._feed.page(position, min(self._options.page_size, latest - position))
+        by_sequence = {entry.sequence: entry for entry in page.entries if entry.sequence > position}
+        entries = [by_sequence[sequence] for sequence in sorted(by_sequence)]
+        # Numbers up to the newest that are not in the window will never be: a transaction that was rolled back.
+        through = max([min(page.through, latest), *(entry.sequence for entry in entries[-1:])])
+        await batch.add(entries, through)
+        if through == position:
+            return position, True  # the reader could not go further, though something is new: look again later
+        is_enough = self._options.watch_interval is not None and through >= latest
+        if self._options.catchup_interval and not is_enough:
+            await asyncio.sleep(self._options.catchup_interval.total_seconds())
+        return through, is_enough
 
     async def _pause(self, pause: timedelta) -> None:
         """Wait for ``pause``, a wake-up, or a new entry where the feed may be watched."""

@@ -9,9 +9,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from hounsfield.cli import processes
+from hounsfield.cli.cast_settings import workitem_partitions
 from hounsfield.cli.logs import configure_logging
 from hounsfield.cli.process_options import ProcessOptions, audiences, published
-from hounsfield.cli.store_settings import EXTERNAL
+from hounsfield.cli.store_settings import EXTERNAL, names_table_store
 from hounsfield.errors import HounsfieldError
 from hounsfield.fhir.client import HttpFhirTarget
 from hounsfield.fhir.store import FhirStore
@@ -27,6 +28,7 @@ from hounsfield.web.cast import cast_routes
 from hounsfield.web.cast_status import CastReport, cast_check
 from hounsfield.web.cors import CorsPolicy
 from hounsfield.web.dependencies import fhir_check, worker_check
+from hounsfield.web.export import Exports
 from hounsfield.web.extended_query_tags import TagOptions
 from hounsfield.web.fhir import fhir_routes
 from hounsfield.web.health import Check, HealthChecks, answers
@@ -80,12 +82,19 @@ def build(options: ProcessOptions) -> Application:
             secured=settings.flag("DicomServer:Security:Enabled"),
         )
     ]
-    has_table_store = bool(settings.text("TableStore:ConnectionString"))
+    has_table_store = names_table_store(settings)
+    report = CastReport(
+        archive.database,
+        latest,
+        enabled=options.cast,
+        has_table_store=has_table_store,
+        workitem_partitions=workitem_partitions(settings),
+    )
     routes.append(
         metrics_route(
             archive.database,
             settings.number("DicomServer:Services:DeletedInstanceCleanup:MaxRetries"),
-            CastReport(archive.database, latest, enabled=options.cast, has_table_store=has_table_store),
+            report,
         )
     )
     if settings.flag("DicomServer:Features:EnableOhifViewer"):
@@ -94,9 +103,9 @@ def build(options: ProcessOptions) -> Application:
             partitioned=settings.flag("DicomServer:Features:EnableDataPartitions"),
             sign_in=sign_in(settings),
         )
-    routes += cast_routes(archive.database, latest, enabled=options.cast, has_table_store=has_table_store)
+    routes += cast_routes(archive.database, report, enabled=options.cast, has_table_store=has_table_store)
     checks["OperationWorker"] = worker_check(archive.database, started_here=options.worker)
-    admission = access(options, settings)
+    admission = access(options.roles, settings)
     closing = [admission.close, archive.codecs.close, archive.files.close, archive.database.close]
     if options.cast:
         checks["DicomCast"] = cast_check(archive.database, latest, enabled=True)
@@ -128,14 +137,20 @@ def build(options: ProcessOptions) -> Application:
                 maximum=settings.number("DicomServer:Services:ExtendedQueryTag:MaxAllowedCount"),
                 disabled=settings.flag("DicomServer:Features:DisableOperations"),
             ),
+            exports=Exports(
+                processes.export_opener(settings),
+                processes.seal(settings, data_dir),
+                enabled=settings.flag("DicomServer:Features:EnableExport")
+                and not settings.flag("DicomServer:Features:DisableOperations"),
+            ),
             routes=routes,
             closing=closing,
         )
     )
 
 
-def access(options: ProcessOptions, settings: Settings) -> Access:
-    """``DicomServer:Security`` and ``DicomServer:Audit``."""
+def access(roles_text: str, settings: Settings) -> Access:
+    """``DicomServer:Security`` and ``DicomServer:Audit``; ``roles_text`` is that of the roles file."""
     section = "DicomServer:Security"
     secure = settings.flag(f"{section}:Enabled")
     known = audiences(settings)
@@ -160,7 +175,7 @@ def access(options: ProcessOptions, settings: Settings) -> Access:
     return Access(
         audit,
         TokenVerifier(provider, known),
-        roles.parse(options.roles) if settings.flag(f"{section}:Authorization:Enabled") else None,
+        roles.parse(roles_text) if settings.flag(f"{section}:Authorization:Enabled") else None,
         settings.text(f"{section}:Authorization:RolesClaim"),
     )
 

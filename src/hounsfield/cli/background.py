@@ -18,10 +18,11 @@ async def run(options: ProcessOptions) -> None:
     archive = processes.open_archive(settings, Path(options.data_dir))
     tasks = []
     if options.worker:
-        tasks.append(processes.run_worker(archive, settings, stop))
+        tasks.append(processes.run_worker(archive, settings, Path(options.data_dir), stop))
     if options.cast:
         tasks.append(casting.run_embedded(options, archive.database, stop))
     await asyncio.gather(*tasks)
+    await archive.codecs.close()
     await archive.files.close()
     await archive.database.close()
 

@@ -1,9 +1,7 @@
 """``hounsfield cast status``, ``errors`` and ``retry``: how a server's DICOM Cast is doing, what it could not do."""
 
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
@@ -12,15 +10,13 @@ from urllib.parse import urlencode
 import typer
 
 from hounsfield.cast.failure import Table
-from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, RequestRefused, Server
+from hounsfield.cli.connection import DEFAULT_URL, Connection, RequestRefused, Server, split_version
+from hounsfield.cli.json_client import JsonClient, Record, print_json
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
 from hounsfield.cli.terminal import count_text, print_table, time_text
 
 PAGE: Final = 1000
 HEALTHY: Final = ("idle", "running")
-_VERSION: Final = re.compile(r"/v[0-9][^/]*/?$")
-
-Record = dict[str, Any]
 
 
 class TableName(StrEnum):
@@ -56,7 +52,7 @@ def status(at: At = DEFAULT_URL, as_json: AsJson = False, token: Token = None, t
     hounsfield cast status --at https://dicom.example.org --json
     """
     with _connected(at, token, timeout) as connection:
-        found = _Client(connection, 0).told("GET", "/cast/status", "the status")
+        found = _told(JsonClient(connection, 0), "GET", "/cast/status", "the status")
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -94,9 +90,9 @@ def errors(
     asked = {name: value for name, value in (("study", study), ("since", since)) if value is not None}
     shown = 0
     with _connected(at, token, timeout) as connection:
-        client = _Client(connection, retries)
+        client = JsonClient(connection, retries)
         for name in [table.value] if table else [each.value for each in TableName]:
-            shown += _print_errors(name, list(client.errors({"table": name, **asked}, limit)), limit, as_json=as_json)
+            shown += _print_errors(name, list(_errors(client, {"table": name, **asked}, limit)), limit, as_json=as_json)
     if not shown and not as_json:
         print("no error")
 
@@ -126,7 +122,7 @@ def retry(
     """
     asked = {name: value for name, value in (("table", table and table.value), ("study", study)) if value is not None}
     with _connected(at, token, timeout) as connection:
-        found = _Client(connection, 0).told("POST", f"/cast/retry?{urlencode(asked)}".rstrip("?"), "to try again")
+        found = _told(JsonClient(connection, 0), "POST", f"/cast/retry?{urlencode(asked)}".rstrip("?"), "to try again")
     number = found.get("entries", 0)
     if number:
         print(f"{_entries(number)} will be tried again.")
@@ -135,48 +131,35 @@ def retry(
 
 
 def _connected(at: str, token: str | None, timeout: float) -> Connection:
-    return Connection(Server.at(_VERSION.sub("", at), token, timeout))
+    return Connection(Server.at(split_version(at)[0], token, timeout))
 
 
-@dataclass(frozen=True, slots=True)
-class _Client:
-    """The server's DICOM Cast."""
+def _told(client: JsonClient, method: str, target: str, what: str) -> Record:
+    """The JSON object it answers with. Raises RequestRefused."""
+    found = client.told(method, target, what)
+    if not isinstance(found, dict):
+        raise RequestRefused("The server's answer is not the JSON expected; is it a Hounsfield server?")
+    return found
 
-    connection: Connection
-    retries: int
 
-    def told(self, method: str, target: str, what: str) -> Record:
-        """The JSON object it answers with. Raises RequestRefused."""
-        headers = {"Accept": "application/json"} | ({"Content-Length": "0"} if method == "POST" else {})
-        answer: Answer = Patience(self.retries).try_until_answered(lambda: self.connection.ask(method, target, headers))
-        if answer.status not in (200, 202):
-            raise answer.refusal(what)
-        try:
-            found = json.loads(answer.body)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise RequestRefused("The server's answer is not the JSON expected; is it a Hounsfield server?")
-        return found
-
-    def errors(self, asked: dict[str, str], limit: int) -> Iterator[Record]:
-        """Up to ``limit`` rows of a table, page by page."""
-        token: str | None = None
-        while limit > 0:
-            query = {**asked, "limit": str(min(limit, PAGE)), **({"continuationToken": token} if token else {})}
-            page = self.told("GET", f"/cast/errors?{urlencode(query)}", "the errors")
-            entries = page.get("entries") or []
-            yield from entries
-            limit -= len(entries)
-            token = page.get("continuationToken")
-            if not token:
-                return
+def _errors(client: JsonClient, asked: dict[str, str], limit: int) -> Iterator[Record]:
+    """Up to ``limit`` rows of a table, page by page."""
+    token: str | None = None
+    while limit > 0:
+        query = {**asked, "limit": str(min(limit, PAGE)), **({"continuationToken": token} if token else {})}
+        page = _told(client, "GET", f"/cast/errors?{urlencode(query)}", "the errors")
+        entries = page.get("entries") or []
+        yield from entries
+        limit -= len(entries)
+        token = page.get("continuationToken")
+        if not token:
+            return
 
 
 def _print_errors(table: str, found: list[Record], limit: int, *, as_json: bool) -> int:
     if as_json:
         for record in found:
-            print(json.dumps({"table": table, **record}, separators=(",", ":")))
+            print_json({"table": table, **record})
     elif found:
         print(f"{table}: {count_text(len(found), 'row')}{' or more' if len(found) == limit else ''}")
         print_table(("Sequence", "Filed", "Study", "Instance", "Error"), (_row(record) for record in found))
@@ -222,6 +205,12 @@ def _status_rows(found: Record) -> Iterator[tuple[str, str]]:
     if isinstance(tables, dict):
         yield "Azure tables", f"{tables['waiting']} rows to be copied" if tables.get("waiting") else "up to date"
         yield from _problem("  error", tables.get("lastError"))
+    workitems = found.get("workitems")
+    if isinstance(workitems, dict):
+        lag, seconds = workitems.get("lag") or 0, workitems.get("lagSeconds") or 0.0
+        behind = f"{count_text(lag, 'workitem')} behind, the oldest for {time_text(seconds)}"
+        yield "worklist", behind if lag else "every workitem has its Task"
+        yield from _problem("  error", workitems.get("lastError"))
 
 
 _STATES: Final = {

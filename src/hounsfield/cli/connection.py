@@ -13,6 +13,7 @@ import ipaddress
 import itertools
 import json
 import random
+import re
 import socket
 import ssl
 import threading
@@ -39,6 +40,8 @@ TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
 """Statuses that say "later", from the server itself or from a proxy before it."""
 
 SendBody = Callable[[socket.socket], None]
+
+_VERSION: Final = re.compile(r"/(v[0-9][^/]*)/?$")
 
 
 class BadAddress(HounsfieldError):
@@ -280,6 +283,12 @@ class Patience:
         self.note(f"{reason} Trying again in {wait:.1f} s")
         if self.stop.wait(wait):
             raise Stopped
+
+
+def split_version(url: str) -> tuple[str, str | None]:
+    """A base URL without its version segment, for what has no version (``/cast/status``), and that version."""
+    version = _VERSION.search(url)
+    return (url, None) if version is None else (url[: version.start()], version[1])
 
 
 def _headers(response: http.client.HTTPResponse) -> dict[str, str]:

@@ -34,6 +34,8 @@ SUBCOMMANDS = {
     ("cast", "status"): Command("hounsfield.cli.cast_errors", "status", "Show how far DICOM Cast of a server is."),
     ("cast", "errors"): Command("hounsfield.cli.cast_errors", "errors", "List what DICOM Cast could not do."),
     ("cast", "retry"): Command("hounsfield.cli.cast_errors", "retry", "Have what was skipped tried again."),
+    ("cast", "rebuild"): Command("hounsfield.cli.cast_rebuild", "rebuild", "Make FHIR what a clean run gives.", True),
+    ("cast", "verify"): Command("hounsfield.cli.cast_verify", "verify", "Compare archive and FHIR server.", True),
 }
 """Commands of two words; the first word alone is a command of its own."""
 
@@ -49,6 +51,8 @@ COMMANDS = {
     ),
     "download": Command("hounsfield.cli.download", "download", "Save a study, a series or an instance as DICOM files."),
     "query": Command("hounsfield.cli.query", "query", "Search for studies, series or instances."),
+    "update": Command("hounsfield.cli.update", "update", "Set attributes of whole studies on a server anew."),
+    "export": Command("hounsfield.cli.export", "export", "Have a server copy files to a container, bucket or folder."),
     "operations": Command(
         "hounsfield.cli.operations", "operations", "List, show, watch or cancel long-running operations of a server."
     ),

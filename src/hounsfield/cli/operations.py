@@ -1,29 +1,21 @@
 """``hounsfield operations``: what a server does in the background, how far it is, and how to call it off."""
 
-import json
 import re
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
-from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, RequestRefused, Server
+from hounsfield.cli.connection import DEFAULT_URL, Connection, RequestRefused, Server
+from hounsfield.cli.json_client import JsonClient, Record, print_json
+from hounsfield.cli.operation_progress import follow, looks, operation, percent_text, status_text, succeeded
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
-from hounsfield.cli.terminal import ProgressLine, print_table, printable, time_text
-
-LOOK_SECONDS: Final = 1.0
-"""How often ``watch`` asks how far it is."""
-ACTIVE: Final = ("notStarted", "running")
-SUCCEEDED: Final = ("succeeded", "completed")
+from hounsfield.cli.terminal import print_table, printable, time_text
 
 _ID: Final = re.compile(r"[0-9A-Fa-f-]{32,36}")
 _NO_OPERATION: Final = "There is no operation on record there."
-
-Record = dict[str, Any]
 
 
 class Action(StrEnum):
@@ -79,62 +71,38 @@ def operations(
     if operation_id is not None and _ID.fullmatch(operation_id) is None:
         raise typer.BadParameter(f"{printable(operation_id)!r} is no operation's ID: those are 32 hex digits.")
     with Connection(Server.at(at, token, timeout)) as connection:
-        client = _Client(connection, Patience(retries))
+        client = JsonClient(connection, retries)
         if action is Action.LIST:
-            _print_list(client.page(limit, offset), as_json=as_json)
+            _print_list(_page(client, limit, offset), as_json=as_json)
             return
         if action is Action.CANCEL:
             assert operation_id is not None
-            client.cancel(operation_id)
+            client.told("POST", f"/operations/{operation_id}/cancelrequest", "the cancellation")
             print(f"Operation {operation_id} will be cancelled once the batch at hand is done with.")
             return
-        chosen = operation_id or client.newest()
+        chosen = operation_id or _newest(client)
         if action is Action.SHOW:
-            _print_one(client.one(chosen), as_json=as_json)
+            _print_one(operation(client, chosen), as_json=as_json)
         else:
             raise typer.Exit(0 if _watch(client, chosen, as_json=as_json) else 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Client:
-    """The server's operations."""
+def _page(client: JsonClient, limit: int, offset: int) -> list[Record]:
+    found: list[Record] = client.told("GET", f"/operations?limit={limit}&offset={offset}", "the list")
+    return found
 
-    connection: Connection
-    patience: Patience
 
-    def page(self, limit: int, offset: int) -> list[Record]:
-        found: list[Record] = self._told("GET", f"/operations?limit={limit}&offset={offset}", "the list")
-        return found
-
-    def newest(self) -> str:
-        """Raises RequestRefused if there is none."""
-        found = self.page(1, 0)
-        if not found:
-            raise RequestRefused(_NO_OPERATION)
-        return str(found[0]["operationId"])
-
-    def one(self, operation_id: str) -> Record:
-        found: Record = self._told("GET", f"/operations/{operation_id}?details=true", "the operation")
-        return found
-
-    def cancel(self, operation_id: str) -> None:
-        self._told("POST", f"/operations/{operation_id}/cancelrequest", "the cancellation")
-
-    def _told(self, method: str, target: str, what: str) -> Any:
-        headers = {"Accept": "application/json"} | ({"Content-Length": "0"} if method == "POST" else {})
-        answer: Answer = self.patience.try_until_answered(lambda: self.connection.ask(method, target, headers))
-        if answer.status not in (200, 202):
-            raise answer.refusal(what)
-        try:
-            return json.loads(answer.body)
-        except ValueError as error:
-            raise RequestRefused("The server's answer is not JSON; is it a Hounsfield server?") from error
+def _newest(client: JsonClient) -> str:
+    found = _page(client, 1, 0)
+    if not found:
+        raise RequestRefused(_NO_OPERATION)
+    return str(found[0]["operationId"])
 
 
 def _print_list(found: list[Record], *, as_json: bool) -> None:
     if as_json:
         for record in found:
-            print(json.dumps(record, separators=(",", ":")))
+            print_json(record)
     elif not found:
         print("no operation")
     else:
@@ -145,8 +113,8 @@ def _row(record: Record) -> tuple[str, ...]:
     return (
         str(record.get("operationId", "")),
         str(record.get("type", "")),
-        _status(record),
-        _percent(record),
+        status_text(record),
+        percent_text(record),
         str(record.get("createdTime", ""))[:19].replace("T", " "),
         _took(record),
     )
@@ -154,14 +122,14 @@ def _row(record: Record) -> tuple[str, ...]:
 
 def _print_one(record: Record, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(record, separators=(",", ":")))
+        print_json(record)
         return
     error = [("error", str(record["error"]))] if "error" in record else []
     rows = [
         ("ID", str(record.get("operationId", ""))),
         ("type", str(record.get("type", ""))),
-        ("status", _status(record)),
-        ("done", _percent(record)),
+        ("status", status_text(record)),
+        ("done", percent_text(record)),
         ("created", str(record.get("createdTime", ""))),
         ("last updated", str(record.get("lastUpdatedTime", ""))),
         ("took", _took(record)),
@@ -180,52 +148,22 @@ def _results(record: Record) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-@dataclass(slots=True)
-class _Watched:
-    """The newest that is known of an operation, for the progress line."""
-
-    record: Record
-
-    @property
-    def part(self) -> float | None:
-        percent = self.record.get("percentComplete")
-        return percent / 100 if isinstance(percent, int) else None
-
-    def line(self, seconds: float) -> str:
-        return " ".join(text for text in (_percent(self.record), _status(self.record)) if text)
-
-
-def _watch(client: _Client, operation_id: str, *, as_json: bool) -> bool:
+def _watch(client: JsonClient, operation_id: str, *, as_json: bool) -> bool:
     """Follow an operation to its end; whether it succeeded."""
-    watched = _Watched(client.one(operation_id))
     if as_json:
-        _follow_as_json(client, operation_id, watched)
-    else:
-        with ProgressLine(printable(str(watched.record.get("type", "operation"))), lambda: watched):
-            while watched.record.get("status") in ACTIVE:
-                time.sleep(LOOK_SECONDS)
-                watched.record = client.one(operation_id)
-        _print_one(watched.record, as_json=False)
-    return watched.record.get("status") in SUCCEEDED
+        return _watch_as_json(client, operation_id)
+    record = follow(client, operation_id)
+    _print_one(record, as_json=False)
+    return succeeded(record)
 
 
-def _follow_as_json(client: _Client, operation_id: str, watched: _Watched) -> None:
-    print(json.dumps(watched.record, separators=(",", ":")), flush=True)
-    while watched.record.get("status") in ACTIVE:
-        time.sleep(LOOK_SECONDS)
-        before, watched.record = watched.record, client.one(operation_id)
-        if watched.record != before:
-            print(json.dumps(watched.record, separators=(",", ":")), flush=True)
-
-
-def _status(record: Record) -> str:
-    status = str(record.get("status", "unknown"))
-    return f"{status}, to be cancelled" if status in ACTIVE and record.get("cancelRequested") else status
-
-
-def _percent(record: Record) -> str:
-    percent = record.get("percentComplete")
-    return f"{percent} %" if isinstance(percent, int) else ""
+def _watch_as_json(client: JsonClient, operation_id: str) -> bool:
+    shown: Record = {}
+    for record in looks(client, operation_id):
+        if record != shown:
+            print_json(record)
+        shown = record
+    return succeeded(shown)
 
 
 def _took(record: Record) -> str:

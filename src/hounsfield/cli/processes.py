@@ -10,14 +10,18 @@ from pathlib import Path
 
 from hounsfield.archive.archive import Archive, Recompression
 from hounsfield.archive.codec_processes import Limits
+from hounsfield.archive.version_files import UpdateOptions
 from hounsfield.cli.process_options import database_url
 from hounsfield.cli.store_settings import delete_delay, object_store
 from hounsfield.database.connect import open_database
 from hounsfield.operations.cleanup import CleanupOptions
+from hounsfield.operations.export.opening import Opener, Sinks
 from hounsfield.operations.job import Job
 from hounsfield.operations.reindex import reindex_job
 from hounsfield.operations.runner import OperationRunner
+from hounsfield.operations.update import update_job
 from hounsfield.operations.worker import BackgroundWorker
+from hounsfield.security.sealing import Seal
 from hounsfield.settings import Settings
 from hounsfield.storage.object_store import ObjectStore
 from hounsfield.storage.spool import Spool
@@ -110,14 +114,51 @@ def cleanup_options(settings: Settings) -> CleanupOptions:
     )
 
 
-def operation_jobs(archive: Archive, settings: Settings) -> list[Job]:
+def operation_jobs(archive: Archive, settings: Settings, data_dir: Path) -> list[Job]:
     """The kinds of long-running operations this program can do."""
-    return [reindex_job(archive.database)]
+    # Its formats and destinations are of no use to processes that answer requests.
+    from hounsfield.operations.export.job import Batching, Exporter
+
+    section = "DicomServer:Services:UpdateServiceSettings"
+    options = UpdateOptions(
+        small=settings.number(f"{section}:LargeDicomItemsizeInBytes"),
+        window=settings.number(f"{section}:StageBlockSizeInBytes"),
+    )
+    section = "DicomFunctions:Export:Batching"
+    work = spool_directory(settings, data_dir).with_name("export-work")
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)
+    exporter = Exporter(
+        archive,
+        seal(settings, data_dir),
+        export_opener(settings).open,
+        work,
+        Batching(settings.number(f"{section}:Size"), settings.number(f"{section}:MaxParallelCount")),
+    )
+    return [reindex_job(archive.database), update_job(archive, options), exporter.job()]
 
 
-async def run_worker(archive: Archive, settings: Settings, stop: asyncio.Event) -> None:
+def seal(settings: Settings, data_dir: Path) -> Seal:
+    """What encrypts the secrets of operations. Raises SettingsError."""
+    return Seal(settings.text("Operations:EncryptionKey"), data_dir)
+
+
+def export_opener(settings: Settings) -> Opener:
+    """``Export:Sinks``."""
+    section = "Export:Sinks"
+    return Opener(
+        Sinks(
+            allow_sas=settings.flag(f"{section}:AzureBlob:AllowSasTokens"),
+            allow_public=settings.flag(f"{section}:AzureBlob:AllowPublicAccess"),
+            s3=settings.flag(f"{section}:S3:Enabled"),
+            s3_environment=settings.flag(f"{section}:S3:AllowServerCredentials"),
+            folders=tuple(Path(each) for each in settings.strings(f"{section}:Folder:AllowedDirectories")),
+        )
+    )
+
+
+async def run_worker(archive: Archive, settings: Settings, data_dir: Path, stop: asyncio.Event) -> None:
     """Cleanup and sweeps, where no other process does them, and operations, until ``stop`` is set."""
-    jobs = operation_jobs(archive, settings)
+    jobs = operation_jobs(archive, settings, data_dir)
     kinds = [job.kind for job in jobs]
     await asyncio.gather(
         BackgroundWorker(archive.database, archive.files, cleanup_options(settings), kinds).run(stop),

@@ -16,7 +16,7 @@ from hounsfield.cast.options import normalise_root
 from hounsfield.cli import listening, setting_arguments
 from hounsfield.cli.process_options import ProcessOptions, audiences, database_url, publish
 from hounsfield.cli.settings_sources import load_settings
-from hounsfield.cli.store_settings import object_store
+from hounsfield.cli.store_settings import names_table_store, object_store
 from hounsfield.database.connect import open_database
 from hounsfield.errors import SettingsError
 from hounsfield.index.partitions import is_partitioned
@@ -108,7 +108,7 @@ def serve(
     if options.cast and settings.text("DicomWeb:Endpoint"):
         normalise_root(settings.text("DicomWeb:Endpoint"))
     if options.cast:
-        refuse_unusable_table_store(settings)
+        refuse_unusable_cast(settings)
     publish(options)
     count = workers or min(MAX_WORKERS, os.cpu_count() or 1)
     _run(options, count)
@@ -131,27 +131,66 @@ def worker(data_dir: DataDir = Path("data"), config: Config = None, given: setti
     async def run() -> None:
         stop = await processes.until_signalled(signal.SIGTERM, signal.SIGINT)
         archive = processes.open_archive(settings, data_dir)
-        await processes.run_worker(archive, settings, stop)
+        await processes.run_worker(archive, settings, data_dir, stop)
+        await archive.codecs.close()
         await archive.files.close()
         await archive.database.close()
 
     asyncio.run(run())
 
 
-def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting_arguments.Given = None) -> None:
+def cast(
+    data_dir: DataDir = Path("data"),
+    config: Config = None,
+    given: setting_arguments.Given = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port for status, errors, health and metrics; without it, none."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on, with --port.")] = listening.HOST,
+    allow_insecure: Annotated[
+        bool, typer.Option("--allow-insecure", help="Listen beyond this machine although security is off.")
+    ] = False,
+) -> None:
     """Run DICOM Cast alone: read a DICOMweb server's change feed, keep a FHIR server true to it.
 
     Reads DicomWeb:Endpoint (or DicomWeb:PrivateEndpoint), ours or any with the reference's change feed, and writes to
     Fhir:Endpoint; both are required. Position and errors are kept in Database:Url, by default in the data directory.
 
     `hounsfield cast run` does the same. To ask a server about its DICOM Cast, from any machine:
-    hounsfield cast status, hounsfield cast errors, hounsfield cast retry.
+    hounsfield cast status, hounsfield cast errors, hounsfield cast retry, hounsfield cast rebuild. To compare
+    archive and FHIR server: hounsfield cast verify.
 
-    [bold]Example[/bold]
+    With --port it can be asked itself: /cast/status, /cast/errors, /cast/retry, /health/check and /metrics are there as
+    in a server (hounsfield cast status --at http://127.0.0.1:8081).
+
+    [bold]Examples[/bold]
 
       DicomWeb__Endpoint=http://127.0.0.1:8080 Fhir__Endpoint=http://127.0.0.1:8090/fhir hounsfield cast --data-dir cast
+
+      hounsfield cast --config appsettings.json --port 8081
     """
     settings = load_settings(config, given)
+    roles_text = roles.DEFAULT
+    if port is not None:
+        refuse_unsafe_security(settings)
+        refuse_insecure(host, allow_insecure or settings.flag("DicomServer:Security:Enabled"))
+        host = listening.resolved(host)
+        require_free_port(host, port)
+        if settings.flag("DicomServer:Security:Authorization:Enabled"):
+            roles_text = roles.read(data_dir)
+    prepare_cast(settings, data_dir)
+    from hounsfield.cli.casting import run_standalone
+    from hounsfield.cli.logs import configure_logging
+    from hounsfield.serving.supervisor import listen
+
+    configure_logging(settings)
+    listener = None if port is None else listen(host, port)
+    asyncio.run(run_standalone(settings, database_url(settings, data_dir), listener, roles_text))
+
+
+def prepare_cast(settings: Settings, data_dir: Path) -> None:
+    """Check what casting alone needs to be told, and make or update its database. Raises SettingsError."""
     for key in ("DicomWeb:Endpoint", "Fhir:Endpoint"):
         if not settings.text(key):
             raise SettingsError(f"{key} is not set; give it in the settings file or as {key.replace(':', '__')}.")
@@ -159,22 +198,22 @@ def cast(data_dir: DataDir = Path("data"), config: Config = None, given: setting
     private = "DicomWeb:PrivateEndpoint"
     feed = private if settings.text(private) else "DicomWeb:Endpoint"
     refuse_unfit_credentials(settings, {"DicomWeb": feed, "Fhir": "Fhir:Endpoint"})
-    refuse_unusable_table_store(settings)
+    refuse_unusable_cast(settings)
+    if settings.flag("DicomCast:Features:SyncWorkitems") and not settings.text("Database:Url"):
+        raise SettingsError(
+            "DicomCast:Features:SyncWorkitems needs the worklist, which is in the server's database and not in the "
+            "change feed. Give hounsfield cast the server's Database:Url, or have the server cast (hounsfield serve)."
+        )
     prepare_data_dir(data_dir)
     migrate(settings, data_dir)
-    from hounsfield.cli.casting import run_standalone
-    from hounsfield.cli.logs import configure_logging
-
-    configure_logging(settings)
-
-    asyncio.run(run_standalone(settings, database_url(settings, data_dir)))
 
 
-def refuse_unusable_table_store(settings: Settings) -> None:
-    """Raise SettingsError for Azure tables that could never be reached."""
-    if settings.text("TableStore:ConnectionString"):
-        from hounsfield.cli.casting import table_store
+def refuse_unusable_cast(settings: Settings) -> None:
+    """Raise SettingsError for a FHIR version nobody speaks, and for Azure tables that could never be reached."""
+    if names_table_store(settings) or settings.text("Fhir:Version") != "R4":
+        from hounsfield.cli.casting import fhir_version, table_store
 
+        fhir_version(settings)
         table_store(settings)
 
 

@@ -1,18 +1,16 @@
 """``hounsfield status``: how a Hounsfield server is doing, from the addresses it offers for that."""
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import typer
 
-from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, Server
-from hounsfield.cli.operations import ACTIVE
+from hounsfield.cli.connection import DEFAULT_URL, Answer, Connection, Patience, Server, split_version
+from hounsfield.cli.operation_progress import ACTIVE
 from hounsfield.cli.options import Timeout, Token
 from hounsfield.cli.terminal import print_table, size_text
 
-_VERSION: Final = re.compile(r"/v[0-9][^/]*/?$")
 _UNKNOWN: Final = "unknown"
 
 
@@ -38,9 +36,8 @@ def status(
     hounsfield status
     hounsfield status https://dicom.example.org --json
     """
-    server = Server.at(_VERSION.sub("", url), token, timeout)
-    version = _VERSION.search(url)
-    found = ask(server, version[0].strip("/") if version else "v2")
+    root, version = split_version(url)
+    found = ask(Server.at(root, token, timeout), version or "v2")
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:

@@ -26,6 +26,11 @@ def object_store(settings: Settings) -> tuple[str, StoreOptions]:
     )
 
 
+def names_table_store(settings: Settings) -> bool:
+    """Whether error rows of DICOM Cast go to Azure tables, too (dicom-cast.md §5)."""
+    return bool(settings.text("TableStore:ConnectionString") or settings.text("TableStore:EndpointUri"))
+
+
 def delete_delay(settings: Settings) -> timedelta:
     """How long files of deleted instances stay; not at all in somebody else's container (server.md §12)."""
     if settings.flag(EXTERNAL):

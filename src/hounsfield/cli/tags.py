@@ -1,25 +1,19 @@
 """``hounsfield tags``: make attributes searchable on a server, and look after them."""
 
-import json
-import socket
-import time
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import quote
 
 import typer
 
-from hounsfield.cli.connection import DEFAULT_URL, Connection, Patience, RequestRefused, Server
+from hounsfield.cli.connection import DEFAULT_URL, Connection, Server
+from hounsfield.cli.json_client import JsonClient, Record, print_json
+from hounsfield.cli.operation_progress import follow, succeeded
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
-from hounsfield.cli.terminal import ProgressLine, print_table
+from hounsfield.cli.terminal import print_table
 
-LOOK_SECONDS: Final = 1.0
-"""How often ``add`` asks how far the re-index is."""
 PAGE: Final = 200
 _LIST: Final = "/extendedquerytags"
-
-Record = dict[str, Any]
 
 
 class Action(StrEnum):
@@ -84,57 +78,29 @@ def tags(
     if bool(named) == (action is Action.LIST):
         raise typer.BadParameter("list takes no attribute." if named else "Which attribute?")
     with Connection(Server.at(at, token, timeout)) as connection:
-        client = _Client(connection, retries)
+        client = JsonClient(connection, retries)
         if action is Action.ADD:
             entries = [_entry(name, level, vr, creator) for name in named]
             raise typer.Exit(0 if _add(client, entries, wait=wait) else 1)
         if action is Action.ERRORS:
-            _print_errors([error for name in named for error in client.pages(f"{_path(name)}/errors")], as_json)
+            _print_errors([error for name in named for error in _pages(client, f"{_path(name)}/errors")], as_json)
         elif action is Action.REMOVE:
             for name in named:
                 client.told("DELETE", _path(name), f"to remove {name}")
         elif action is Action.LIST:
-            _print_tags(client.pages(_LIST), as_json)
+            _print_tags(_pages(client, _LIST), as_json)
         else:
             _print_tags([_one(client, action, name) for name in named], as_json)
 
 
-@dataclass(frozen=True, slots=True)
-class _Client:
-    """The server's tags."""
-
-    connection: Connection
-    retries: int
-
-    def told(self, method: str, target: str, what: str, body: Any = None) -> Any:
-        """The answer to a request; None where it has no content. What is not harmless twice is not asked twice."""
-        content = b"" if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json"}
-        if method != "GET":
-            headers |= {"Content-Length": str(len(content)), "Content-Type": "application/json"}
-
-        def send(connected: socket.socket) -> None:
-            connected.sendall(content)
-
-        patience = Patience(self.retries if method == "GET" else 0)
-        answer = patience.try_until_answered(
-            lambda: self.connection.ask(method, target, headers, send if content else None)
-        )
-        if answer.status not in (200, 202, 204):
-            raise answer.refusal(what)
-        try:
-            return json.loads(answer.body) if answer.body else None
-        except ValueError as error:
-            raise RequestRefused("The server's answer is not JSON; is it a DICOMweb server with such tags?") from error
-
-    def pages(self, target: str) -> list[Record]:
-        """Everything in a list."""
-        found: list[Record] = []
-        while True:
-            page = self.told("GET", f"{target}?limit={PAGE}&offset={len(found)}", "the list")
-            found += page
-            if len(page) < PAGE:
-                return found
+def _pages(client: JsonClient, target: str) -> list[Record]:
+    """Everything in a list."""
+    found: list[Record] = []
+    while True:
+        page = client.told("GET", f"{target}?limit={PAGE}&offset={len(found)}", "the list")
+        found += page
+        if len(page) < PAGE:
+            return found
 
 
 def _path(attribute: str) -> str:
@@ -146,7 +112,7 @@ def _entry(name: str, level: Level, vr: str | None, creator: str | None) -> Reco
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def _one(client: _Client, action: Action, name: str) -> Record:
+def _one(client: JsonClient, action: Action, name: str) -> Record:
     method, body = "GET", None
     if action is not Action.SHOW:
         method, body = "PATCH", {"queryStatus": "Enabled" if action is Action.ENABLE else "Disabled"}
@@ -154,42 +120,21 @@ def _one(client: _Client, action: Action, name: str) -> Record:
     return found
 
 
-@dataclass(slots=True)
-class _Watched:
-    """The newest that is known of the re-index, for the progress line."""
-
-    record: Record
-
-    @property
-    def part(self) -> float | None:
-        percent = self.record.get("percentComplete")
-        return percent / 100 if isinstance(percent, int) else None
-
-    def line(self, seconds: float) -> str:
-        return f"{self.record.get('percentComplete', 0)} % {self.record.get('status', '')}"
-
-
-def _add(client: _Client, entries: list[Record], *, wait: bool) -> bool:
+def _add(client: JsonClient, entries: list[Record], *, wait: bool) -> bool:
     """Whether the tags are there, and ready if that was waited for."""
     operation = client.told("POST", _LIST, "to add", entries)["id"]
     if not wait:
         print(f"Operation {operation} indexes what is stored: hounsfield operations watch {operation}")
         return True
-    target = f"/operations/{operation}"
-    watched = _Watched(client.told("GET", target, "the operation"))
-    with ProgressLine("reindex", lambda: watched):
-        while watched.record.get("status") in ("notStarted", "running"):
-            time.sleep(LOOK_SECONDS)
-            watched.record = client.told("GET", target, "the operation")
-    succeeded = watched.record.get("status") in ("succeeded", "completed")
-    print("The tags are ready." if succeeded else f"The re-index has ended: {watched.record.get('status')}.")
-    return succeeded
+    ended = follow(client, operation)
+    print("The tags are ready." if succeeded(ended) else f"The re-index has ended: {ended.get('status')}.")
+    return succeeded(ended)
 
 
 def _print_tags(found: list[Record], as_json: bool) -> None:
     if as_json:
         for tag in found:
-            print(json.dumps(tag, separators=(",", ":")))
+            print_json(tag)
     elif not found:
         print("no extended query tag")
     else:
@@ -204,7 +149,7 @@ def _row(tag: Record) -> tuple[str, ...]:
 def _print_errors(found: list[Record], as_json: bool) -> None:
     if as_json:
         for error in found:
-            print(json.dumps(error, separators=(",", ":")))
+            print_json(error)
     elif not found:
         print("no error")
     else:

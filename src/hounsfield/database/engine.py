@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
-Value = str | int | float | bytes | None
+Value = str | int | float | bytes | None | list[int] | list[str] | list[str | None]
+"""Lists are PostgreSQL's arrays, for statements that are written for it."""
 Row = tuple[Any, ...]
 Dialect = Literal["sqlite", "postgresql"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from hounsfield.database.connect import is_sqlite, open_database, sqlite_path
 from hounsfield.errors import HounsfieldError, SettingsError
 
-HEAD = "0006"
+HEAD = "0010"
 """The newest migration; a test holds it to the files in migrations/versions."""
 
 

@@ -7,7 +7,7 @@ entry of a 10,000-frame object: ``FrameIndex.from_bytes(header).span(n, entry)``
 
 import sys
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from struct import Struct
 
@@ -72,6 +72,13 @@ class FrameIndex:
             count, offset, length, frame_bits, word, None if stream_start == _WHOLE_FILE else stream_start,
             _little(entries),
         )  # fmt: skip
+
+    def moved(self, by: int, stream_start: int | None) -> "FrameIndex":
+        """The index of the same pixel data ``by`` bytes further behind, in a file whose deflate stream is there."""
+        entries = array("Q", self.entries)
+        for number in range(0, len(entries), 2):
+            entries[number] += by
+        return replace(self, offset=self.offset + by, stream_start=stream_start, entries=entries)
 
     def span(self, number: int, entry: bytes = b"") -> tuple[int, int]:
         """Offset and length of the bytes ``frame`` needs for frame ``number`` (1-based).

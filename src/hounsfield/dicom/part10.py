@@ -54,7 +54,7 @@ def read_instance(source: ByteSource) -> Instance:
 
     Reads the header and, of pixel data, only item headers; memory is bounded by the limits of dataset_reader.
     """
-    opened = _open(source)
+    opened = open_file(source)
     source, syntax, encoding = opened.source, opened.syntax, opened.encoding
     reader = DatasetReader(source, encoding)
     reader.read(opened.start, opened.window)
@@ -90,7 +90,7 @@ class BulkData:
 
 def read_bulk_data(source: ByteSource) -> BulkData:
     """Finds the bulk values of an instance; raises and costs what ``read_instance`` does."""
-    opened = _open(source)
+    opened = open_file(source)
     values: list[BulkValue] = []
     reader = DatasetReader(opened.source, opened.encoding, bulk=values)
     reader.read(opened.start, opened.window)
@@ -99,7 +99,7 @@ def read_bulk_data(source: ByteSource) -> BulkData:
 
 
 @dataclass(slots=True)
-class _Opened:
+class OpenedFile:
     """A file whose dataset begins at ``start`` of ``source``, of which ``window`` are the first bytes."""
 
     source: ByteSource
@@ -111,7 +111,8 @@ class _Opened:
     stream_start: int | None
 
 
-def _open(source: ByteSource) -> _Opened:
+def open_file(source: ByteSource) -> OpenedFile:
+    """Finds where the dataset begins and how it is written. Raises UnreadableInstance."""
     if source.size < _MIN_SIZE:
         raise UnreadableInstance("The file is too short to be a DICOM instance.")
     window = source.read_at(0, FIRST_WINDOW)
@@ -123,7 +124,7 @@ def _open(source: ByteSource) -> _Opened:
         source, start, window = InflatedSource(source, start), 0, b""
     head = window[start : start + 8] if start + 8 <= len(window) else source.read_at(start, 8)
     encoding = _encoding(syntax, head, bare=start == 0 and stream_start is None)
-    return _Opened(source, start, window, has_preamble, syntax, encoding, stream_start)
+    return OpenedFile(source, start, window, has_preamble, syntax, encoding, stream_start)
 
 
 _GUESSED = {

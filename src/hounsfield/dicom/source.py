@@ -5,7 +5,6 @@ The readers above ask for ranges and never for a whole file.
 
 import os
 import zlib
-from pathlib import Path
 from typing import Protocol, Self
 
 from hounsfield.errors import BadRequest
@@ -59,7 +58,7 @@ class FileSource:
 
     def __init__(self, file: int | str | os.PathLike[str], size: int | None = None) -> None:
         self._owned = not isinstance(file, int)
-        self._fd = file if isinstance(file, int) else os.open(Path(file), os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = file if isinstance(file, int) else os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._fd).st_size if size is None else size
 
     def read_at(self, offset: int, length: int) -> bytes:

@@ -18,8 +18,15 @@ from itertools import chain
 from typing import BinaryIO, Protocol
 
 from hounsfield.dicom.codecs.capabilities import ENCODED
-from hounsfield.dicom.encodings import LONG_HEADER
-from hounsfield.dicom.file_meta import GROUP_LENGTH, TRANSFER_SYNTAX_UID, file_meta, new_elements
+from hounsfield.dicom.file_meta import (
+    GROUP_LENGTH,
+    TRANSFER_SYNTAX_UID,
+    MetaElements,
+    file_meta,
+    meta_text,
+    new_elements,
+    read_file_meta,
+)
 from hounsfield.dicom.fragments import PixelData
 from hounsfield.dicom.frame_conversion import Converted, convert
 from hounsfield.dicom.frames import FrameIndex
@@ -103,8 +110,11 @@ def transcode(
     ``each_frame`` is called when one is done. Raises ``CannotTranscode``, also for bytes that are not what the syntax
     promises; ``out`` then holds anything.
     """
-    meta, start = _file_meta(data)
-    uid = (_text(meta, TRANSFER_SYNTAX_UID) or source_uid or "unknown").rstrip(" \0")
+    try:
+        meta, start = read_file_meta(data)
+    except DatasetError as problem:
+        raise CannotTranscode("unknown", target_uid, str(problem)) from None
+    uid = (meta_text(meta, TRANSFER_SYNTAX_UID) or source_uid or "unknown").rstrip(" \0")
     source, target = find(uid), find(target_uid)
     if source is None or target is None or not can_be_written(source, target):
         raise CannotTranscode(uid, target_uid)
@@ -119,15 +129,12 @@ def transcode(
         raise CannotTranscode(uid, target_uid, "sequences are nested too deep") from None
 
 
-_Meta = dict[int, tuple[str, bytes | memoryview]]
-
-
 @dataclass(slots=True)
 class _Job:
     """One instance on its way: the dataset read, its frames converted, the new file written."""
 
     dataset: memoryview
-    meta: _Meta
+    meta: MetaElements
     source: TransferSyntax
     target: TransferSyntax
     out: BinaryIO
@@ -138,7 +145,7 @@ class _Job:
     def run(self) -> None:
         """See transcode."""
         if self.source.deflated:
-            self.dataset = memoryview(_inflated(self.dataset, self.max_inflated_bytes))
+            self.dataset = memoryview(inflated(self.dataset, self.max_inflated_bytes))
             if self.target.uid == EXPLICIT_VR_LITTLE_ENDIAN:
                 # Every byte as it was.
                 self.out.write(_new_file_meta(self.meta, [], self.target.uid))
@@ -336,7 +343,7 @@ def _swapped(data: bytes | bytearray | memoryview, word: int) -> bytes:
     return words.tobytes()
 
 
-def _inflated(dataset: memoryview, max_bytes: int) -> bytes:
+def inflated(dataset: memoryview, max_bytes: int) -> bytes:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)  # no zlib header, PS3.5 §A.5
     inflated = stream.decompress(dataset, max_bytes)
     if not stream.eof:
@@ -344,42 +351,7 @@ def _inflated(dataset: memoryview, max_bytes: int) -> bytes:
     return inflated
 
 
-def _file_meta(data: memoryview) -> tuple[_Meta, int]:
-    """The elements of group 2, always Explicit VR Little Endian (PS3.10 §7.1), and where the dataset starts."""
-    prefixed = bytes(data[128:132]) == b"DICM"
-    if prefixed and bytes(data[132:134]) != b"\2\0" and looks_explicit(data):
-        prefixed = False  # no preamble; the letters belong to some value
-    pos = 132 if prefixed else 0
-    meta: _Meta = {}
-    group_end = -1
-    while pos + 8 <= len(data):
-        group, number, code, length = struct.unpack_from("<HH2sH", data, pos)
-        if group != 2 or (pos == group_end and _is_deflated(meta)):
-            break  # group lengths are often wrong, but only they tell where a deflate stream begins
-        pos += 8
-        vr = code.decode("latin-1")
-        if vr in LONG_HEADER:
-            length = int.from_bytes(data[pos : pos + 4], "little")
-            pos += 4
-        if not vr.isalpha() or length > len(data) - pos:
-            raise CannotTranscode("unknown", EXPLICIT_VR_LITTLE_ENDIAN, "the file meta is broken")
-        meta[group << 16 | number] = vr, data[pos : pos + length]
-        pos += length
-        if number == 0 and length == 4:
-            group_end = pos + int.from_bytes(data[pos - 4 : pos], "little")
-    return meta, pos
-
-
-def _is_deflated(meta: _Meta) -> bool:
-    syntax = find(_text(meta, TRANSFER_SYNTAX_UID))
-    return syntax is not None and syntax.deflated
-
-
-def _text(meta: _Meta, tag: int) -> str:
-    return bytes(meta[tag][1]).decode("latin-1") if tag in meta else ""
-
-
-def _new_file_meta(meta: _Meta, elements: list[Element], target: str) -> bytes:
+def _new_file_meta(meta: MetaElements, elements: list[Element], target: str) -> bytes:
     """Preamble, prefix and group 2 naming the new syntax; a new group if the file had none."""
     kept = {tag: element for tag, element in meta.items() if tag != GROUP_LENGTH}
     if kept:

@@ -33,6 +33,24 @@ _SHARED = {
         "code": "clinical-code",
         "date": "clinical-date",
     },
+    "Device": {},
+    "DiagnosticReport": {
+        "identifier": "clinical-identifier",
+        "patient": "clinical-patient",
+        "code": "clinical-code",
+        "date": "clinical-date",
+    },
+    "DocumentReference": {
+        "identifier": "clinical-identifier",
+        "patient": "clinical-patient",
+        "type": "clinical-type",
+    },
+    "ServiceRequest": {
+        "identifier": "clinical-identifier",
+        "patient": "clinical-patient",
+        "code": "clinical-code",
+    },
+    "Task": {},
 }
 _KINDS = {"id": "token", "updated": "date"}
 

@@ -1,7 +1,7 @@
 """A FHIR R4 server over HTTP as cast's target (dicom-cast.md §4.2)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -69,16 +69,22 @@ class HttpFhirTarget:
             raise FhirUnreachable(f"GET failed: {type(error).__name__}.") from error
 
     async def search(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> list[Match]:
+        found: list[Match] = []
+        number = 0
+        async for page in self.pages(resource_type, parameters):
+            found += page
+            number += 1
+            if number == MAX_PAGES:
+                raise FhirError(f"The search for {resource_type} does not end after {MAX_PAGES} pages.")
+        return found
+
+    async def pages(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> AsyncIterator[list[Match]]:
         asked = urlencode(list(parameters), quote_via=quote, safe=":/")
         url: httpx.URL | None = httpx.URL(f"{self._base}/{resource_type}?{asked}")
-        found: list[Match] = []
-        for _ in range(MAX_PAGES):
-            if url is None:
-                return found
+        while url is not None:
             bundle = await self._exchange("GET", str(url))
-            found += _matches(bundle)
+            yield _matches(bundle)
             url = self._next(url, bundle)
-        raise FhirError(f"The search for {resource_type} does not end after {MAX_PAGES} pages.")
 
     async def transaction(self, bundle: Resource) -> Resource:
         return await self._exchange("POST", self._base, bundle)

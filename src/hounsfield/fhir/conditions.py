@@ -7,9 +7,10 @@ meaning away.
 import re
 from dataclasses import dataclass
 
+from hounsfield.fhir.indexing import MAX_STRING, fold, target_of, token_key
 from hounsfield.fhir.outcomes import Invalid
 from hounsfield.fhir.periods import PREFIXES, date_condition, parse_period
-from hounsfield.fhir.search_parameters import MAX_STRING, PARAMETERS, TYPES, Parameter, fold, target_of, token_key
+from hounsfield.fhir.search_parameters import PARAMETERS, TYPES, Parameter
 
 MAX_ALTERNATIVES = 400
 """Values between commas; SQLite joins at most 500 SELECTs."""

@@ -1,4 +1,4 @@
-"""The R4 structure definitions of the four types and all data types, ready for the validator.
+"""The R4 structure definitions of the store's types and all data types, ready for the validator.
 
 definitions.json is made by tools/fhir_definitions.py. It has three parts: ``resources``, the names of all R4 resource
 types; ``codes``, value set → codes; ``types``, type or backbone path → element → ``[type, min, max]``, where max 0

@@ -13,12 +13,18 @@ from urllib.parse import parse_qsl
 from hounsfield.fhir.conditions import Condition, Context
 from hounsfield.fhir.content import pack, tail_of
 from hounsfield.fhir.formats import CHECKS
+from hounsfield.fhir.indexing import Indexed, index, target_of
 from hounsfield.fhir.outcomes import Invalid, UnknownResource
 from hounsfield.fhir.search import parse_criteria
-from hounsfield.fhir.search_parameters import TYPES, Indexed, index, target_of
+from hounsfield.fhir.search_parameters import TYPES
 from hounsfield.fhir.validation import Checked, Reference, validate
 
 Json = dict[str, Any]
+MUST_EXIST = frozenset(("Patient", "Endpoint", "ImagingStudy", "Observation"))
+"""Types whose resources must be here when something refers to them (dicom-cast.md §9).
+
+Others may be elsewhere: studies have long referred to orders and devices of which this store never heard.
+"""
 MAX_PARAMETERS = 1000
 """Parameters of one query string."""
 
@@ -73,11 +79,11 @@ class Draft:
         self.indexed = index(self._checked.resource, self._bases, written[: len(self.references)])
 
     def targets(self) -> list[tuple[str, str]]:
-        """Resources of our own types that must exist, each with the path of the reference to it."""
+        """Resources that must exist, each with the path of the reference to it."""
         found = []
         for reference, literal in zip(self.references, self._written or (), strict=False):
             target = target_of(literal, self._bases)
-            if target and target.partition("/")[0] in TYPES and target.count("/") == 1:
+            if target and target.partition("/")[0] in MUST_EXIST and target.count("/") == 1:
                 found.append((target, reference.path))
         return found
 

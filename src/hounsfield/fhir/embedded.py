@@ -1,6 +1,6 @@
 """The embedded store as cast's target, without HTTP between them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -33,6 +33,13 @@ class EmbeddedTarget:
             raise _fhir_error(error) from error
         found = [Match(msgspec.json.decode(stored.json), "match") for stored in matches]
         return found + [Match(msgspec.json.decode(stored.json), "include") for stored in included]
+
+    async def pages(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> AsyncIterator[list[Match]]:
+        try:
+            async for matches in self._store.pages(resource_type, parameters):
+                yield [Match(msgspec.json.decode(stored.json), "match") for stored in matches]
+        except HounsfieldError as error:
+            raise _fhir_error(error) from error
 
     async def transaction(self, bundle: Resource) -> Resource:
         try:

@@ -17,13 +17,18 @@ def _extension(value: Json) -> str | None:
     return None
 
 
-def _period(value: Json) -> str | None:
-    start, end = value.get("start"), value.get("end")
-    if type(start) is str and type(end) is str:
-        first, last = parse_period(start), parse_period(end)
-        if first and last and first.low >= last.high:
-            return "must not end before it starts (per-1)"
-    return None
+def _in_order(first: str, last: str, rule: str) -> Invariant:
+    """Of two times as far as both are known."""
+
+    def check(value: Json) -> str | None:
+        start, end = value.get(first), value.get(last)
+        if type(start) is str and type(end) is str:
+            begun, ended = parse_period(start), parse_period(end)
+            if begun and ended and begun.low >= ended.high:
+                return rule
+        return None
+
+    return check
 
 
 def _needs(key: str, other: str, rule: str) -> Invariant:
@@ -95,7 +100,7 @@ _QUANTITY: Sequence[Invariant] = (_needs("code", "system", "qty-3"),)
 
 INVARIANTS: Mapping[str, Sequence[Invariant]] = {
     "Extension": (_extension,),
-    "Period": (_period,),
+    "Period": (_in_order("start", "end", "must not end before it starts (per-1)"),),
     "ContactPoint": (_needs("value", "system", "cpt-2"),),
     "Attachment": (_needs("data", "contentType", "att-1"),),
     "Quantity": _QUANTITY,
@@ -110,5 +115,9 @@ INVARIANTS: Mapping[str, Sequence[Invariant]] = {
     "Patient.contact": (_one_of(_CONTACT, "must have a name, telecom, address or organization (pat-1)"),),
     "Observation": (_no_reason_beside_value("obs-6"), _component_repeats_code),
     "Observation.component": (_no_reason_beside_value("obs-6"),),
+    "Task": (
+        _in_order("authoredOn", "lastModified", "must not have been modified last before it was authored (inv-1)"),
+    ),
+    "ServiceRequest": (_needs("orderDetail", "code", "prr-1"),),
     "Observation.referenceRange": (_one_of(("low", "high", "text"), "must have low, high or text (obs-3)"),),
 }

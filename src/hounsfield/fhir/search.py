@@ -24,7 +24,7 @@ MAX_PAGE_BYTES = 16 * 1024 * 1024
 MAX_INCLUDED = 2000
 """Resources a page may include besides its matches; beyond that the page says that it is incomplete."""
 MAX_ITERATIONS = 5
-"""Rounds of ``:iterate``; four types refer to each other in fewer."""
+"""Rounds of ``:iterate``; the store's types refer to each other in fewer."""
 
 Parameters = Sequence[tuple[str, str]]
 _IGNORED = frozenset(("_format", "_pretty"))

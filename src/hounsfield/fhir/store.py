@@ -1,7 +1,7 @@
 """The embedded FHIR store: every interaction of the REST API as a method, over either database engine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ class _Quick:
 
 
 class FhirStore:
-    """Patient, Endpoint, ImagingStudy and Observation in the server's database (dicom-cast.md §9).
+    """The resources of DICOM Cast, and ServiceRequests, in the server's database (dicom-cast.md §9).
 
     ``base`` arguments are the URL the client used for the store, without a slash at the end; where empty, ``base_url``.
     Methods raise FhirRefusal, whose OperationOutcome says why, or StoreUnavailable.
@@ -86,6 +86,19 @@ class FhirStore:
             included |= {stored.name: stored for stored in page.included}
             if not page.cursor:
                 return matches, list(included.values())
+            cursor = [("_cursor", page.cursor)]
+
+    async def pages(self, resource_type: str, parameters: Parameters) -> AsyncIterator[list[Stored]]:
+        """The matches of a search that may find very many, page by page, without what it includes."""
+        known_type(resource_type)
+        cursor: list[tuple[str, str]] = []
+        while True:
+            query = parse_search(resource_type, [*parameters, *cursor], self._context(""))
+            query.total = False
+            page = await reads.search(self._quick, query)
+            yield page.matches
+            if not page.cursor:
+                return
             cursor = [("_cursor", page.cursor)]
 
     async def create(self, resource_type: str, resource: Any, *, if_none_exist: str = "", base: str = "") -> Written:

@@ -1,6 +1,6 @@
 """What cast asks of a FHIR server, whether it is the embedded store or one behind HTTP."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +52,9 @@ class FhirTarget(Protocol):
 
     async def search(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> list[Match]:
         """All entries of all pages. Parameter values are already FHIR-escaped, not yet percent-encoded."""
+
+    def pages(self, resource_type: str, parameters: Sequence[tuple[str, str]]) -> AsyncIterator[list[Match]]:
+        """The same page by page, for searches that may find very many. Raises FhirError while it is read."""
 
     async def transaction(self, bundle: Resource) -> Resource:
         """POST a transaction bundle and return the answer, which may be any JSON object."""

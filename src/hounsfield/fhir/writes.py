@@ -12,9 +12,10 @@ from hounsfield.database.engine import Transaction
 from hounsfield.fhir.conditions import Condition
 from hounsfield.fhir.content import pack_former, unpack
 from hounsfield.fhir.drafts import Draft
+from hounsfield.fhir.indexing import Indexed
 from hounsfield.fhir.outcomes import Invalid, ResourceConflict
 from hounsfield.fhir.search import where
-from hounsfield.fhir.search_parameters import TYPES, Indexed
+from hounsfield.fhir.search_parameters import TYPES
 
 _CREATE, _UPDATE, _DELETE = 0, 1, 2
 _CHUNK = 500

@@ -13,6 +13,7 @@ class DeletedFile:
     id: int
     file_key: str
     retry_count: int
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ async def backlog(database: Database, max_retries: int) -> Backlog:
 async def due(database: Database, now: int, max_retries: int, limit: int) -> list[DeletedFile]:
     """Files whose delay is over and that have not run out of retries, oldest first."""
     rows = await database.fetch(
-        "SELECT id, file_key, retry_count FROM deleted_file WHERE cleanup_after <= ? AND retry_count <= ? "
+        "SELECT id, file_key, retry_count, version FROM deleted_file WHERE cleanup_after <= ? AND retry_count <= ? "
         "ORDER BY cleanup_after, id LIMIT ?",
         now,
         max_retries,
@@ -50,10 +51,11 @@ async def due(database: Database, now: int, max_retries: int, limit: int) -> lis
 
 
 async def removed(database: Database, files: Sequence[DeletedFile]) -> None:
-    """Forget files that are gone from the object store."""
+    """Forget files that are gone from the object store, and the versions that a bulk update replaced."""
 
     async def unit(tx: Transaction) -> None:
         await tx.execute_many("DELETE FROM deleted_file WHERE id = ?", [(file.id,) for file in files])
+        await tx.execute_many("DELETE FROM instance_version WHERE version = ?", [(file.version,) for file in files])
 
     await database.write(unit)
 

@@ -65,14 +65,7 @@ async def append(tx: Transaction, action: Action, entries: Sequence[NewEntry], n
     """
     if not entries:
         return None
-    head = await tx.fetch_one(
-        "UPDATE feed_head SET sequence = sequence + ?, timestamp = CASE WHEN timestamp < ? THEN ? ELSE timestamp END "
-        "WHERE id = 1 RETURNING sequence, timestamp, tag_generation",
-        len(entries),
-        now,
-        now,
-    )
-    assert head is not None
+    head = await _draw(tx, len(entries), now)
     first = int(head[0]) - len(entries) + 1
     await tx.execute_many(
         "INSERT INTO feed (sequence, timestamp, action, partition_key, study_uid, series_uid, sop_uid, version) "
@@ -94,11 +87,50 @@ async def append(tx: Transaction, action: Action, entries: Sequence[NewEntry], n
     return int(head[2])
 
 
+async def append_updates(tx: Transaction, study_id: int, first: int, last: int, count: int, now: int) -> None:
+    """Write an Update entry for each of ``count`` instances of a study that have a version from ``first`` to ``last``.
+
+    Must come last in a transaction, as ``append``; one statement, as there may be thousands.
+    """
+    head = await _draw(tx, count, now)
+    await tx.execute(
+        "INSERT INTO feed (sequence, timestamp, action, partition_key, study_uid, series_uid, sop_uid, version) "
+        "SELECT ? + row_number() OVER (ORDER BY v.version), ?, ?, s.partition_key, s.study_uid, e.series_uid, "
+        "i.sop_uid, v.version FROM instance_version v JOIN instance i ON i.id = v.instance_id "
+        "JOIN series e ON e.id = i.series_id JOIN study s ON s.id = e.study_id "
+        "WHERE v.version >= ? AND v.version <= ? AND i.version = v.version AND s.id = ?",
+        int(head[0]) - count,
+        int(head[1]),
+        int(Action.UPDATE),
+        first,
+        last,
+        study_id,
+    )
+
+
+async def _draw(tx: Transaction, count: int, now: int) -> Row:
+    """Draw sequences: the last of ``count``, their timestamp, and the generation of extended query tags."""
+    head = await tx.fetch_one(
+        "UPDATE feed_head SET sequence = sequence + ?, timestamp = CASE WHEN timestamp < ? THEN ? ELSE timestamp END "
+        "WHERE id = 1 RETURNING sequence, timestamp, tag_generation",
+        count,
+        now,
+        now,
+    )
+    assert head is not None
+    return head
+
+
 def _select(include_metadata: bool) -> str:
-    content = "c.metadata" if include_metadata else "NULL"
-    join = "LEFT JOIN instance_content c ON c.instance_id = i.id " if include_metadata else ""
+    content = "coalesce(v.metadata, c.metadata)" if include_metadata else "NULL"
+    join = (
+        "LEFT JOIN instance_content c ON c.instance_id = i.id LEFT JOIN instance_version v ON v.version = i.version "
+        if include_metadata
+        else ""
+    )
     return (
-        "SELECT f.sequence, f.timestamp, f.action, p.name, f.study_uid, f.series_uid, f.sop_uid, f.version, i.id, "
+        "SELECT f.sequence, f.timestamp, f.action, p.name, f.study_uid, f.series_uid, f.sop_uid, f.version, "
+        "coalesce(i.version, i.id), "
         f"{content} FROM feed f JOIN data_partition p ON p.key = f.partition_key "
         "LEFT JOIN study s ON s.partition_key = f.partition_key AND s.study_uid = f.study_uid "
         "LEFT JOIN series e ON e.study_id = s.id AND e.series_uid = f.series_uid "

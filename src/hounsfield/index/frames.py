@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hounsfield.database.engine import Database
 from hounsfield.dicom.frames import HEADER_SIZE, FrameIndex, entry_range
+from hounsfield.index.instance_versions import content_of
 
 FEW = 8
 """Up to so many frames, only their own entries are read; beyond, the whole index."""
@@ -18,14 +19,12 @@ async def spans(
     number of frames.
     """
     if len(numbers) > FEW:
-        row = await database.fetch_one("SELECT frames FROM instance_content WHERE instance_id = ?", version)
+        row = await database.fetch_one(content_of("frames"), version, version)
         if row is None or row[0] is None:
             return None
         whole = FrameIndex.from_bytes(row[0])
         return whole, [whole.span(number) for number in numbers]
-    row = await database.fetch_one(
-        f"SELECT substr(frames, 1, {HEADER_SIZE}) FROM instance_content WHERE instance_id = ?", version, quick=True
-    )
+    row = await database.fetch_one(content_of(f"substr(frames, 1, {HEADER_SIZE})"), version, version, quick=True)
     if row is None or row[0] is None:
         return None
     index = FrameIndex.from_bytes(row[0])
@@ -35,9 +34,8 @@ async def spans(
         if index.encapsulated and 1 <= number <= index.count:
             offset, length = entry_range(number)
             entry_row = await database.fetch_one(
-                "SELECT substr(frames, ?, ?) FROM instance_content WHERE instance_id = ?",
-                offset + 1,
-                length,
+                content_of(f"substr(frames, {offset + 1}, {length})"),
+                version,
                 version,
                 quick=True,
             )

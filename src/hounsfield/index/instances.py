@@ -4,10 +4,10 @@ Study and series rows hold the searchable attributes, the latest instance's non-
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from hounsfield.database.engine import Database, Transaction, Value
 from hounsfield.dicom.dates import parse_time
@@ -110,11 +110,11 @@ class Received:
     """Of the file as it came; None where it was not kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
+class StoredInstance(NamedTuple):
     """Where an instance is and what it is made of."""
 
     version: int
+    """The version that was asked for: the id of the row, or a later one that a bulk update made."""
     study_uid: str
     series_uid: str
     sop_uid: str
@@ -122,7 +122,7 @@ class StoredInstance:
     file_key: str
     file_size: int
     received: Received | None = None
-    """None also where the reader had no use for it."""
+    """None also where the reader had no use for it, and of an updated instance: that file says what it said before."""
 
 
 PERSON_NAMES = {"patient_name": 0, "referring_physician_name": 1}
@@ -212,6 +212,12 @@ _INSERT_NAME = (
 _INSERT_REQUEST = (
     "INSERT INTO request_attribute (series_id, item, partition_key, scheduled_procedure_step_id_key, "
     "requested_procedure_id_key) VALUES (?, ?, ?, ?, ?)"
+)
+_IDENTIFIED = "s.study_uid, e.series_uid, i.sop_uid, i.transfer_syntax"
+LIVE = f"i.version IS NULL, coalesce(i.version, i.id), {_IDENTIFIED}, i.file_key, i.file_size"
+"""Whether an instance is as it was stored, and what makes a StoredInstance of it."""
+_ORIGINAL = (
+    f"i.version IS NULL, i.id, {_IDENTIFIED}, coalesce(i.first_key, i.file_key), coalesce(i.first_size, i.file_size)"
 )
 _FROM = " FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id"
 
@@ -402,7 +408,7 @@ async def _names(
     tx: Transaction, partition_key: int, study_id: int, known: Sequence[Given], merged: Sequence[Given]
 ) -> None:
     for column, old, new in zip(_STUDY_COLUMNS, known, merged, strict=True):
-        if column not in PERSON_NAMES or new == old or new is None:
+        if column not in PERSON_NAMES or new == old:
             continue
         words, groups = PERSON_NAMES[column], NAME_GROUPS[column]
         if old is not None:
@@ -412,9 +418,22 @@ async def _names(
                 study_id,
                 *numbers,
             )
+        if new is None:
+            continue
         rows = [(words, suffix) for suffix in suffixes(str(new))]
         rows += [(group, key) for group, key in zip(groups, group_keys(str(new)), strict=True) if key]
         await tx.execute_many(_INSERT_NAME, [(study_id, number, key, partition_key) for number, key in rows])
+
+
+async def set_study(tx: Transaction, partition_key: int, study_id: int, values: Mapping[str, Given]) -> None:
+    """Have a study, which is locked, show ``values`` by column: None blanks one."""
+    row = await tx.fetch_one(f"SELECT {', '.join(_STUDY_COLUMNS)} FROM study WHERE id = ?", study_id)
+    assert row is not None
+    known = tuple(row)
+    new = tuple(values.get(column, old) for column, old in zip(_STUDY_COLUMNS, known, strict=True))
+    if new != known:
+        await tx.execute(_UPDATE_STUDY, *_with_keys(_STUDY_COLUMNS, new), study_id)
+        await _names(tx, partition_key, study_id, known, new)
 
 
 _REQUESTS = _SERIES_COLUMNS.index("request_attributes")
@@ -435,16 +454,36 @@ async def _requests(
     await tx.execute_many(_INSERT_REQUEST, rows)
 
 
-async def find(database: Database, path: InstancePath) -> list[StoredInstance]:
-    """The visible instances under ``path``, oldest first; empty where there is none."""
+async def find(database: Database, path: InstancePath, *, original: bool = False) -> list[StoredInstance]:
+    """The visible instances under ``path``, oldest first; empty where there is none. ``original``: as first stored."""
     where, values = _where(path)
     rows = await database.fetch(
-        "SELECT i.id, s.study_uid, e.series_uid, i.sop_uid, i.transfer_syntax, i.file_key, i.file_size, "
-        f"i.received_syntax, i.received_size, i.original_key{_FROM}{where} ORDER BY i.id",
+        f"SELECT {_ORIGINAL if original else LIVE}, i.received_syntax, i.received_size, i.original_key"
+        f"{_FROM}{where} ORDER BY i.id",
         *values,
         quick=path.level is Level.INSTANCE,
     )
-    return [StoredInstance(*(*row[:7], None if row[7] is None else Received(*row[7:]))) for row in rows]
+    return [
+        StoredInstance._make((*row[1:8], None if row[8] is None or not (original or row[0]) else Received(*row[8:])))
+        for row in rows
+    ]
+
+
+async def page(database: Database, path: InstancePath, after: tuple[str, str], limit: int) -> list[StoredInstance]:
+    """Visible instances under ``path`` in the order of their series and SOP Instance UIDs, those behind ``after`` only.
+
+    In this order an instance that gets a new version meanwhile keeps its place.
+    """
+    where, values = _where(path)
+    rows = await database.fetch(
+        f"SELECT {LIVE}{_FROM}{where} AND e.series_uid >= ? AND (e.series_uid > ? OR i.sop_uid > ?) "
+        "ORDER BY e.series_uid, i.sop_uid LIMIT ?",
+        *values,
+        after[0],
+        *after,
+        limit,
+    )
+    return [StoredInstance._make((*row[1:8], None)) for row in rows]
 
 
 async def exists(database: Database, path: InstancePath) -> bool:
@@ -456,20 +495,22 @@ async def exists(database: Database, path: InstancePath) -> bool:
 async def file_keys_of(
     tx: Transaction, partition: str, study_uid: str, series_uid: str, sop_uid: str
 ) -> tuple[str, ...]:
-    """The files of the visible instance with these identifiers: its own, and the one as received where it was kept.
+    """The files of the visible instance with these identifiers: its own, the one it was first stored as, the one as
+    received where it was kept, and those of versions that are being made or were replaced.
 
     Empty where there is no such instance.
     """
-    row = await tx.fetch_one(
-        "SELECT i.file_key, i.original_key FROM data_partition p JOIN study s ON s.partition_key = p.key "
+    of = (
+        "FROM data_partition p JOIN study s ON s.partition_key = p.key "
         "JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id "
-        "WHERE p.name = ? AND s.study_uid = ? AND e.series_uid = ? AND i.sop_uid = ?",
-        partition,
-        study_uid,
-        series_uid,
-        sop_uid,
     )
-    return () if row is None else tuple(key for key in row if key is not None)
+    which = "WHERE p.name = ? AND s.study_uid = ? AND e.series_uid = ? AND i.sop_uid = ?"
+    values = partition, study_uid, series_uid, sop_uid
+    row = await tx.fetch_one(f"SELECT i.file_key, i.original_key, i.first_key {of}{which}", *values)
+    if row is None:
+        return ()
+    more = await tx.fetch(f"SELECT v.file_key {of}JOIN instance_version v ON v.instance_id = i.id {which}", *values)
+    return tuple(dict.fromkeys(key for key in (*row, *(found[0] for found in more)) if key is not None))
 
 
 async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: int) -> int:
@@ -482,15 +523,24 @@ async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: i
         return 0
     where, values = _where(path)
     rows = await tx.fetch(
-        f"SELECT i.id, e.series_uid, i.sop_uid, i.file_key, e.id, i.original_key{_FROM}{where} ORDER BY i.id", *values
+        "SELECT i.id, e.series_uid, i.sop_uid, i.file_key, e.id, i.original_key, i.first_key, "
+        f"coalesce(i.version, i.id){_FROM}{where} ORDER BY i.id",
+        *values,
     )
     if not rows:
         return 0
+    others = await tx.fetch(
+        f"SELECT v.file_key, v.version{_FROM} JOIN instance_version v ON v.instance_id = i.id{where} "
+        "AND v.file_key <> i.file_key",
+        *values,
+    )
+    keys = [(key, row[0]) for row in rows for key in (row[3], row[5], row[6]) if key is not None]
     await tx.execute_many(
         "INSERT INTO deleted_file (file_key, version, deleted, cleanup_after, retry_count) VALUES (?, ?, ?, ?, 0)",
-        [(key, row[0], now, cleanup_after) for row in rows for key in (row[3], row[5]) if key is not None],
+        [(key, version, now, cleanup_after) for key, version in (*keys, *others)],
     )
     versions = [(row[0],) for row in rows]
+    await tx.execute_many("DELETE FROM instance_version WHERE instance_id = ?", versions)
     touched = sorted({row[4] for row in rows})
     await tx.execute_many("DELETE FROM instance_content WHERE instance_id = ?", versions)
     await tx.execute_many("DELETE FROM instance WHERE id = ?", versions)
@@ -513,7 +563,7 @@ async def delete(tx: Transaction, path: InstancePath, now: int, cleanup_after: i
     await feed.append(
         tx,
         feed.Action.DELETE,
-        [feed.NewEntry(path.partition_key, path.study_uid, row[1], row[2], row[0]) for row in rows],
+        [feed.NewEntry(path.partition_key, path.study_uid, row[1], row[2], row[7]) for row in rows],
         now,
     )
     return len(rows)

@@ -16,39 +16,50 @@ while these are being sent."""
 Result = TypeVar("Result")
 
 
-async def validator(database: Database, path: InstancePath) -> str | None:
-    """The ETag of the metadata under ``path`` (retrieve.md §7); None where nothing is visible."""
-    sql = "SELECT max(i.id), count(i.id) FROM study s"
-    values: list[Value] = [path.partition_key, path.study_uid]
-    if path.level is Level.STUDY:
-        sql += " JOIN instance i ON i.study_id = s.id WHERE s.partition_key = ? AND s.study_uid = ?"
-    else:
-        sql += (
-            " JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id"
-            " WHERE s.partition_key = ? AND s.study_uid = ? AND e.series_uid = ?"
-        )
-        values.append(path.series_uid)
-    if path.level is Level.INSTANCE:
-        sql += " AND i.sop_uid = ?"
-        values.append(path.sop_uid)
-    row = await database.fetch_one(sql, *values, quick=True)
+async def validator(database: Database, path: InstancePath, *, original: bool = False) -> str | None:
+    """The ETag of the metadata under ``path`` (retrieve.md §7); None where nothing is visible.
+
+    That of updated instances also says by which update, so that it differs from that of the ``original``, and from
+    the one before whatever was stored meanwhile.
+    """
+    where, values = _where(path)
+    row = await database.fetch_one(f"SELECT max(i.id), count(i.id), max(i.version) {where}", *values, quick=True)
     if row is None or not row[1]:
         return None
-    return str(row[0]) if path.level is Level.INSTANCE else f"{row[0]}-{row[1]}"
+    newest, count, updated = row
+    if original or updated is None:
+        return str(newest) if path.level is Level.INSTANCE else f"{newest}-{count}"
+    return str(updated) if path.level is Level.INSTANCE else f"{newest}-{count}-{updated}"
 
 
-async def stream(database: Database, path: InstancePath) -> AsyncGenerator[bytes, None]:
+async def versions(database: Database, path: InstancePath, *, original: bool = False) -> list[int]:
+    """The versions of the instances under ``path`` at this moment, oldest instance first.
+
+    What they hold can be read for some time, whatever updates come: an answer is of one moment.
+    """
+    where, values = _where(path)
+    rows = await database.fetch(
+        f"SELECT {'i.id' if original else 'coalesce(i.version, i.id)'} {where} ORDER BY i.id",
+        *values,
+        quick=path.level is Level.INSTANCE,
+    )
+    return [row[0] for row in rows]
+
+
+async def stream(database: Database, path: InstancePath, *, original: bool = False) -> AsyncGenerator[bytes, None]:
     """The JSON objects under ``path``, many at a time joined by commas, oldest instance first."""
-    async with aclosing(_pages(database, path, lambda rows: unpack(row[1] for row in rows))) as pages:
+    wanted = await versions(database, path, original=original)
+    async with aclosing(_pages(database, wanted, lambda rows: unpack(row[1] for row in rows))) as pages:
         async for objects in pages:
             yield objects
 
 
-async def gzip_stream(database: Database, path: InstancePath) -> AsyncGenerator[bytes, None]:
+async def gzip_stream(database: Database, path: InstancePath, *, original: bool = False) -> AsyncGenerator[bytes, None]:
     """The JSON array of the objects under ``path`` as a gzip file, made of what is stored. Empty for no instance."""
     array = GzipArray()
     found = False
-    async with aclosing(_pages(database, path, lambda rows: array.add([row[1] for row in rows]))) as pages:
+    wanted = await versions(database, path, original=original)
+    async with aclosing(_pages(database, wanted, lambda rows: array.add([row[1] for row in rows]))) as pages:
         async for piece in pages:
             found = True
             yield piece
@@ -56,33 +67,37 @@ async def gzip_stream(database: Database, path: InstancePath) -> AsyncGenerator[
         yield array.end()
 
 
-async def each(database: Database, path: InstancePath) -> AsyncGenerator[tuple[int, bytes], None]:
-    """Version and JSON object of every instance under ``path``, oldest first."""
-    async with aclosing(_pages(database, path, lambda rows: [(row[0], unpack([row[1]])) for row in rows])) as pages:
+async def each(database: Database, wanted: Sequence[int]) -> AsyncGenerator[tuple[int, bytes], None]:
+    """Version and JSON object of each of these versions; those that are gone are passed over."""
+    async with aclosing(_pages(database, wanted, lambda rows: [(row[0], unpack([row[1]])) for row in rows])) as pages:
         async for page in pages:
             for version, json in page:
                 yield version, json
 
 
 async def _pages(
-    database: Database, path: InstancePath, made: Callable[[Sequence[Row]], Result]
+    database: Database, wanted: Sequence[int], made: Callable[[Sequence[Row]], Result]
 ) -> AsyncGenerator[Result, None]:
-    """What ``made`` makes, in a thread, of the instances under ``path``: rows of version and fragment."""
-    if path.level is Level.INSTANCE:
-        rows, _ = await _page(database, path, 0)
+    """What ``made`` makes, in a thread, of versions: rows of version and fragment."""
+    if not wanted:
+        return
+    if len(wanted) == 1:
+        rows = await _page(database, wanted, quick=True)
         if rows:
             yield made(rows)
         return
 
-    async def read(after: int) -> tuple[Result | None, int | None]:
-        rows, following = await _page(database, path, after)
-        return await asyncio.to_thread(made, rows) if rows else None, following
+    async def read(start: int) -> Result | None:
+        rows = await _page(database, wanted[start : start + PAGE])
+        return await asyncio.to_thread(made, rows) if rows else None
 
-    ahead: asyncio.Task[tuple[Result | None, int | None]] | None = asyncio.create_task(read(0))
+    ahead: asyncio.Task[Result | None] | None = asyncio.create_task(read(0))
+    start = 0
     try:
         while ahead is not None:
-            page, following = await ahead
-            ahead = None if following is None else asyncio.create_task(read(following))
+            page = await ahead
+            start += PAGE
+            ahead = asyncio.create_task(read(start)) if start < len(wanted) else None
             if page is not None:
                 yield page
     finally:
@@ -90,21 +105,32 @@ async def _pages(
             ahead.cancel()
 
 
-async def _page(database: Database, path: InstancePath, after: int) -> tuple[Sequence[Row], int | None]:
-    """Rows of version and fragment, and the version behind which the next page begins, if there may be one."""
-    condition = "s.partition_key = ? AND s.study_uid = ?"
-    values: list[Value] = [path.partition_key, path.study_uid]
-    for column, uid in (("e.series_uid", path.series_uid), ("n.sop_uid", path.sop_uid)):
-        if uid is not None:
-            condition += f" AND {column} = ?"
-            values.append(uid)
-    # The inner query sorts nothing but numbers.
+async def _page(database: Database, wanted: Sequence[int], *, quick: bool = False) -> Sequence[Row]:
+    """Rows of version and fragment, in that order."""
+    marks = ", ".join("?" * len(wanted))
     rows = await database.fetch(
-        "SELECT i.id, c.metadata FROM (SELECT n.id FROM study s JOIN series e ON e.study_id = s.id "
-        f"JOIN instance n ON n.series_id = e.id WHERE {condition} AND n.id > ? ORDER BY n.id LIMIT {PAGE}) i "
-        "JOIN instance_content c ON c.instance_id = i.id ORDER BY i.id",
-        *values,
-        after,
-        quick=path.level is Level.INSTANCE,
+        f"SELECT instance_id, metadata FROM instance_content WHERE instance_id IN ({marks}) "
+        f"UNION ALL SELECT version, metadata FROM instance_version WHERE version IN ({marks})",
+        *wanted,
+        *wanted,
+        quick=quick,
     )
-    return rows, rows[-1][0] if len(rows) == PAGE else None
+    found = {row[0]: row for row in rows}
+    return [found[version] for version in wanted if version in found]
+
+
+def _where(path: InstancePath) -> tuple[str, list[Value]]:
+    """From where the instances under a path are to be had."""
+    values: list[Value] = [path.partition_key, path.study_uid]
+    if path.level is Level.STUDY:
+        sql = "FROM study s JOIN instance i ON i.study_id = s.id WHERE s.partition_key = ? AND s.study_uid = ?"
+        return sql, values
+    sql = (
+        "FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id "
+        "WHERE s.partition_key = ? AND s.study_uid = ? AND e.series_uid = ?"
+    )
+    values.append(path.series_uid)
+    if path.level is Level.INSTANCE:
+        sql += " AND i.sop_uid = ?"
+        values.append(path.sop_uid)
+    return sql, values

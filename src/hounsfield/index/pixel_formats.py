@@ -48,9 +48,11 @@ async def pixel_formats(database: Database, versions: Iterable[int]) -> dict[int
     rest = iter(versions)
     while page := list(islice(rest, PAGE)):
         marks = ", ".join("?" * len(page))
+        columns = "metadata, CASE WHEN frames IS NULL THEN 0 ELSE 1 END"
         rows = await database.fetch(
-            "SELECT instance_id, metadata, CASE WHEN frames IS NULL THEN 0 ELSE 1 END "
-            f"FROM instance_content WHERE instance_id IN ({marks})",
+            f"SELECT instance_id, {columns} FROM instance_content WHERE instance_id IN ({marks}) "
+            f"UNION ALL SELECT version, {columns} FROM instance_version WHERE version IN ({marks})",
+            *page,
             *page,
         )
         for version, metadata, located in rows:

@@ -7,7 +7,7 @@ _DERIVED = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "DOC", "REG
 """Modalities that show a study only where it has nothing else."""
 _OTHERS = 20
 """Series without images that are offered."""
-_COLUMNS = "i.id, s.study_uid, e.series_uid, i.sop_uid, i.transfer_syntax, i.file_key, i.file_size"
+_COLUMNS = "coalesce(i.version, i.id), s.study_uid, e.series_uid, i.sop_uid, i.transfer_syntax, i.file_key, i.file_size"
 _FROM = "FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id"
 
 

@@ -257,7 +257,9 @@ def _page(query: Query, ids: Part, conditions: Sequence[Condition], dialect: Dia
     columns = [f"{_ALIAS[attribute.level]}.{attribute.column}" for attribute in _SHOWN[query.level]]
     columns += [f"{alias}.id", "s.id", "NULL" if query.level is Level.STUDY else "e.id"]
     columns.append(
-        f"(SELECT c.metadata FROM instance_content c WHERE c.instance_id = {_NEWEST[query.level]})"
+        f"(SELECT coalesce(v.metadata, c.metadata) FROM instance n JOIN instance_content c ON c.instance_id = n.id "
+        "LEFT JOIN instance_version v ON v.version = n.version "
+        f"WHERE n.id = {_NEWEST[query.level]})"
         if query.with_metadata
         else "NULL"
     )

@@ -46,10 +46,16 @@ class TagError:
     message: str
 
 
-_UPSERT = (
-    "INSERT INTO query_tag_value (tag_id, object_id, version, partition_key, key, value) VALUES (?, ?, ?, ?, ?, ?) "
+_INSERT_VALUE = "INSERT INTO query_tag_value (tag_id, object_id, version, partition_key, key, value)"
+_IF_NEWER = (
     "ON CONFLICT (object_id, tag_id) DO UPDATE SET version = excluded.version, key = excluded.key, "
     "value = excluded.value WHERE query_tag_value.version < excluded.version"
+)
+_UPSERT = f"{_INSERT_VALUE} VALUES (?, ?, ?, ?, ?, ?) {_IF_NEWER}"
+# A third of the work of as many statements with a row each.
+_UPSERT_ARRAYS = (
+    f"{_INSERT_VALUE} SELECT * FROM unnest(CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS bigint[]), "
+    f"CAST(? AS integer[]), CAST(? AS text[]), CAST(? AS text[])) {_IF_NEWER}"
 )
 _INSERT_NAME = "INSERT INTO query_tag_name (tag_id, object_id, part, suffix, partition_key) VALUES (?, ?, ?, ?, ?)"
 _DELETE_NAMES = "DELETE FROM query_tag_name WHERE tag_id = ? AND object_id = ?"
@@ -77,7 +83,7 @@ async def write(tx: Transaction, values: Sequence[GivenValue]) -> None:
     # Everybody takes rows in this order.
     ordered = [newest[key] for key in sorted(newest)]
     names = [value for value in ordered if value.tag.vr == NAME_VR]
-    await tx.execute_many(_UPSERT, [_row(value) for value in ordered if value.tag.vr != NAME_VR])
+    await _upsert(tx, [_row(value) for value in ordered if value.tag.vr != NAME_VR])
     for value in names:
         if await tx.execute(_UPSERT, *_row(value)):
             await tx.execute(_DELETE_NAMES, value.tag.id, value.object_id)
@@ -86,6 +92,13 @@ async def write(tx: Transaction, values: Sequence[GivenValue]) -> None:
                 for part, key in _name_keys(value.value.text)
             ]
             await tx.execute_many(_INSERT_NAME, rows)
+
+
+async def _upsert(tx: Transaction, rows: Sequence[tuple[int, int, int, int, str, str]]) -> None:
+    if tx.dialect == "postgresql" and rows:
+        await tx.execute(_UPSERT_ARRAYS, *map(list, zip(*rows, strict=True)))
+    else:
+        await tx.execute_many(_UPSERT, rows)
 
 
 def _name_keys(name: str) -> list[tuple[int, str]]:

@@ -70,15 +70,26 @@ def timestamp() -> int:
     return time.time_ns() // 1000
 
 
+def new_id() -> str:
+    """The id of an operation to come."""
+    return uuid.uuid4().hex
+
+
 async def start(
-    tx: Transaction, kind: str, arguments: Json, *, secret: bytes | None = None, alone: bool = False
+    tx: Transaction,
+    kind: str,
+    arguments: Json,
+    *,
+    secret: bytes | None = None,
+    alone: bool = False,
+    identifier: str | None = None,
 ) -> str:
-    """Have an operation begin once ``tx`` is committed; returns its id.
+    """Have an operation begin once ``tx`` is committed; returns its id, ``identifier`` if one is given (``new_id``).
 
     ``arguments`` become JSON. ``secret`` is kept as it is and wiped at the end. ``alone``: raises AlreadyRunning if
     one of this kind is active, also if both start at the same moment.
     """
-    identifier = uuid.uuid4().hex
+    identifier = identifier or new_id()
     now = timestamp()
     values: tuple[Value, ...] = (identifier, kind, Status.NOT_STARTED.value, now, now, encoded(arguments), secret)
     while not await tx.execute(

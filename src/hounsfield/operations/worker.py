@@ -1,4 +1,5 @@
-"""What one process at a time does in the background: remove the files of deleted instances, orphans and old records."""
+"""What one process at a time does in the background: remove the files of deleted instances, orphans, old
+records, and event reports that wait in vain."""
 
 import asyncio
 import logging
@@ -15,6 +16,7 @@ from hounsfield.operations import engine, records
 from hounsfield.operations.cleanup import CleanupOptions, clean_up
 from hounsfield.operations.orphans import MINIMUM_AGE, sweep_orphans
 from hounsfield.storage.object_store import ObjectStore
+from hounsfield.worklist import reports
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class BackgroundWorker:
         removed = await clean_up(self._database, self._files, self._options)
         if removed:
             logger.info("Removed the files of %d deleted instances.", removed)
+        await reports.trim(self._database)
         now = asyncio.get_running_loop().time()
         if now >= self._next_sweep:
             await self._files.sweep_temporary(MINIMUM_AGE)

@@ -32,6 +32,10 @@ class TokenRefused(Exception):
     """We get no token until somebody changes something; the message says what, and names no secret."""
 
 
+class NoIdentity(TokenRefused):
+    """Azure knows no identity that this process could have."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessToken:
     """A token as it was given. ``seconds`` is what is left of its life; None if nobody says."""

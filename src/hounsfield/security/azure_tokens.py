@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from hounsfield.security.access_tokens import AccessToken, TokenRefused, TokenUnavailable
+from hounsfield.security.access_tokens import AccessToken, NoIdentity, TokenUnavailable
 from hounsfield.security.credentials import Credential
 
 TIMEOUT_SECONDS = 60.0
@@ -31,7 +31,7 @@ class AzureIdentity:
         self._succeeded = False
 
     async def request(self) -> AccessToken:
-        """A new token. Raises TokenUnavailable, TokenRefused.
+        """A new token. Raises TokenUnavailable, NoIdentity.
 
         Who never got one has no identity; who had one is told to wait, unless Microsoft Entra ID itself refuses.
         """
@@ -46,8 +46,8 @@ class AzureIdentity:
             if self._succeeded and found is None:
                 raise TokenUnavailable(f"Azure gives no token any more ({type(error).__name__}).") from error
             reason = found[0] if found else type(error).__name__
-            section = self._credential.section
-            raise TokenRefused(f"Azure gives no token for {section}:Resource ({reason}). {_ADVICE}") from error
+            wanted = f"{self._credential.resource} ({self._credential.section})"
+            raise NoIdentity(f"Azure gives no token for {wanted}: {reason}. {_ADVICE}") from error
         self._succeeded = True
         return AccessToken(token, end - time.time())
 

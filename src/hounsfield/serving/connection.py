@@ -110,6 +110,15 @@ class Connection:
         if self._filled:
             self._flush_soon()
 
+    def upgrade(self) -> None:
+        """What comes from now on is no HTTP."""
+        exchange = self._exchange
+        assert exchange is not None
+        if self._pending:
+            exchange.body.append(bytes(self._pending))
+            self._pending.clear()
+        self._resume()
+
     # --- what the process calls ---
 
     def look_at_clock(self, now: float) -> None:
@@ -130,6 +139,8 @@ class Connection:
         """Finish what is under way and end."""
         if self._exchange is None and not self._closing:
             self._lose()
+        elif self._exchange is not None and self._exchange.upgraded:
+            self._exchange.break_body()
 
     def abort(self) -> None:
         """End now."""
@@ -176,6 +187,11 @@ class Connection:
                 self._pause()
         elif exchange is not None and not exchange.body_complete:
             self._received_chunks(_scratch[:count])
+        elif exchange is not None and exchange.upgraded:
+            exchange.body.append(bytes(_scratch[:count]))
+            exchange.wake()
+            if len(exchange.body) >= READY_CHUNKS:
+                self._pause()
         else:
             self._pending += _scratch[:count]
             if exchange is None:
@@ -208,7 +224,7 @@ class Connection:
             self._refuse(refusal.status, refusal.text)
             return
         head.scope.update(self._addresses)
-        head.scope["extensions"] = _EXTENSIONS
+        head.scope["extensions"] = {**_EXTENSIONS, "hounsfield.upgrade": {}} if head.upgrades else _EXTENSIONS
         exchange = self._exchange = Exchange(self, head)
         if head.length is None:
             self._pending = bytearray()

@@ -33,6 +33,10 @@ class Exchange:
     Chunks of the body are ``bytearray`` or ``bytes``, the receiver's to keep. ``send`` returns when the kernel has
     taken the bytes, and raises ClientGone when nobody is left to take them. ``http.response.zerocopysend`` sends a
     part of a file; its ``count`` is required.
+
+    Where the client asks for another protocol (RFC 9110 §7.8), extension ``hounsfield.upgrade`` lets the application
+    answer 101: from then on ``receive`` hands over what comes, and ``send`` sends bodies, both as they are, until the
+    last body. A process that is about to end disconnects, and what is then sent still arrives.
     """
 
     __slots__ = (
@@ -51,6 +55,7 @@ class Exchange:
         "head",
         "keep_alive",
         "started",
+        "upgraded",
     )
 
     def __init__(self, connection: "Connection", head: RequestHead) -> None:
@@ -62,6 +67,8 @@ class Exchange:
         """Whether anything of the answer has left."""
         self.complete = False
         """Whether all of it has."""
+        self.upgraded = False
+        """Whether another protocol than HTTP is spoken now."""
         self.keep_alive = head.keep_alive
         self._connection = connection
         self._continue = head.expects_continue and not self.body_complete
@@ -111,12 +118,12 @@ class Exchange:
             if self.body:
                 chunk = self.body.popleft()
                 self._connection.body_taken()
-                more = bool(self.body) or not self.body_complete
+                more = bool(self.body) or not self.body_complete or self.upgraded
                 self._received = not more
                 return {"type": "http.request", "body": chunk, "more_body": more}
             if self._connection.lost or self.complete or self._broken:
                 return {"type": "http.disconnect"}
-            if self.body_complete and not self._received:
+            if self.body_complete and not self._received and not self.upgraded:
                 self._received = True
                 return {"type": "http.request", "body": b"", "more_body": False}
             self._waiter = self._connection.loop.create_future()
@@ -157,6 +164,9 @@ class Exchange:
             elif lowered == b"transfer-encoding":
                 continue
             lines += (name, b": ", value, b"\r\n")
+        if status == 101:
+            self._upgrade(lines)
+            return
         if status in _NO_BODY or self.head.scope["method"] == "HEAD":
             self._left = 0
         elif length is not None:
@@ -177,6 +187,14 @@ class Exchange:
         self._status = status
         self._head = b"".join(lines)
 
+    def _upgrade(self, lines: list[bytes]) -> None:
+        if not self.head.upgrades:
+            raise RuntimeError("The client did not ask for another protocol.")
+        self._status, self._head = 101, b"".join([*lines, b"\r\n"])
+        # The end of the connection ends it, in good order as well.
+        self._left, self.keep_alive, self.upgraded = -1, False, True
+        self._connection.upgrade()
+
     async def _send_body(self, body: Bytes, more: bool) -> None:
         pieces: list[Bytes] = []
         if self._head:
@@ -196,7 +214,8 @@ class Exchange:
             pieces = [b"".join(pieces)]
         self.started = True
         if pieces:
-            await self._connection.output.write(pieces, more=more)
+            # Of another protocol nobody knows when more comes.
+            await self._connection.output.write(pieces, more=more and not self.upgraded)
         if not more:
             self._finish()
 

@@ -45,6 +45,8 @@ class RequestHead:
         """Whether the client wants to go on with this connection."""
         self.old_client = False
         """HTTP/1.0: no chunks, and connections end unless both sides say otherwise."""
+        self.upgrades = False
+        """Whether the client asks for another protocol (RFC 9110 §7.8)."""
         self._version = ""
         self._method = ""
         self._url = b""
@@ -59,7 +61,7 @@ class RequestHead:
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:
-            pass  # nothing is upgraded here; the request is answered as it stands
+            self.upgrades = True
         except HttpParserInvalidMethodError:
             raise RefusedHead(501, "This method is not known here.") from None
         except HttpParserError:
@@ -69,6 +71,8 @@ class RequestHead:
         if self._version not in ("1.1", "1.0"):
             raise RefusedHead(505, "This server speaks HTTP/1.1.")
         self._look_at_headers()
+        # With a body, the request is answered as it stands.
+        self.upgrades = self.upgrades and self.length == 0 and self._version == "1.1"
         self.scope = self._scope()
 
     def chunks(self, data: memoryview) -> tuple[bytes, bool]:

@@ -21,7 +21,7 @@ from hounsfield.errors import ExternalStoreRefused, SettingsError, StoreUnavaila
 from hounsfield.storage.azure import AzureAccount, create_container, parse_connection_string
 from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated
-from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
+from hounsfield.storage.object_store import Buffer, Settle, Source, Splice, StoredObject, check_key, probe
 from hounsfield.storage.options import StoreOptions, Tuning
 from hounsfield.storage.spool import Upload
 
@@ -88,6 +88,9 @@ class CloudStore:
     async def put(self, key: str, source: Source) -> None:
         """See ObjectStore."""
         check_key(key)
+        if isinstance(source, Splice):
+            await self._put_spliced(key, source)
+            return
         body = _body(source)
         try:
             await self._put(key, body)
@@ -208,6 +211,26 @@ class CloudStore:
         with self._errors():
             await obstore.put_async(self._store, key, body, chunk_size=PART_SIZE, max_concurrency=self._parts_at_a_time)
 
+    async def _put_spliced(self, key: str, source: Splice) -> None:
+        chunks = self._spliced(source)
+        if source.size < source.small:
+            await self._put(key, b"".join([chunk async for chunk in chunks]))
+            return
+        with self._errors():
+            await obstore.put_async(
+                self._store, key, chunks, chunk_size=PART_SIZE, max_concurrency=self._parts_at_a_time
+            )
+
+    async def _spliced(self, source: Splice) -> AsyncIterator[bytes]:
+        """The bytes of an object made of another, as many at a time as its windows are wide."""
+        for piece in source.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            offset, length = piece
+            for start, size in _windows(offset, length, source.window):
+                yield await self.get_range(source.key, start, size)
+
     def _begin(self, key: str, window: tuple[int, int] | None) -> asyncio.Task[bytes] | None:
         return None if window is None else asyncio.create_task(self.get_range(key, *window))
 
@@ -321,7 +344,7 @@ def _retries(tuning: Tuning) -> "RetryConfig":
     return retries
 
 
-def _body(source: Source) -> bytes | bytearray | memoryview | Path:
+def _body(source: Buffer | Sequence[Buffer] | Upload) -> bytes | bytearray | memoryview | Path:
     if isinstance(source, Upload):
         if source.memory is not None:
             return source.memory
@@ -332,9 +355,9 @@ def _body(source: Source) -> bytes | bytearray | memoryview | Path:
     return b"".join(source)
 
 
-def _windows(offset: int, length: int) -> Iterator[tuple[int, int]]:
+def _windows(offset: int, length: int, window: int = WINDOW) -> Iterator[tuple[int, int]]:
     end = offset + length
-    return ((start, min(WINDOW, end - start)) for start in range(offset, end, WINDOW))
+    return ((start, min(window, end - start)) for start in range(offset, end, window))
 
 
 async def _nothing() -> None:

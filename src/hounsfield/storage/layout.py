@@ -58,6 +58,12 @@ def file_key(partition: str, study: str, series: str, sop: str) -> str:
     return f"{folder}{instance}_{new_token()}.dcm"
 
 
+def study_key_parts(partition: str, study: str) -> tuple[str, str]:
+    """What stands before and behind ``{series}/{sop}`` in new keys of the instances of a study. Raises InvalidKey."""
+    before, _, behind = file_key(partition, study, "0", "0").rpartition("0/0")
+    return before, behind
+
+
 def original_key(key: str) -> str:
     """The key of the file as it was received, beside the instance's own."""
     return f"{key.removesuffix('.dcm')}.original.dcm"

@@ -23,7 +23,7 @@ from hounsfield.storage import listing
 from hounsfield.storage.descriptor import Descriptor, FileRange
 from hounsfield.storage.directories import Directories, Entered
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated, unavailable
-from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
+from hounsfield.storage.object_store import Buffer, Settle, Source, Splice, StoredObject, check_key, probe
 from hounsfield.storage.spool import FILE_MODE, TEMPORARY_PREFIX, Upload
 from hounsfield.storage.threads import Threads
 
@@ -43,6 +43,9 @@ NAMES_FOLLOW_CONTENT = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 """File systems whose fsync of a file that was just named makes the name durable too. There the sync of the directory
 may run beside the index commit; elsewhere it comes before, so that no visible instance can lose its file."""
 
+_NO_COPY = frozenset((errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP))
+"""What the kernel says where it cannot copy between two files; then this process does."""
+
 _IN_MEMORY_ONLY: int | None = getattr(os, "RWF_NOWAIT", None)
 
 Result = TypeVar("Result")
@@ -60,6 +63,11 @@ class LocalStore:
             raise unavailable(error) from error
         self._threads = Threads(THREADS, "files")
         self._names_follow = file_system_of(root) in NAMES_FOLLOW_CONTENT
+
+    @property
+    def root(self) -> Path:
+        """The directory, for other processes that use it."""
+        return self._root
 
     async def put(self, key: str, source: Source) -> None:
         """See ObjectStore."""
@@ -85,6 +93,11 @@ class LocalStore:
         entered = await self._run(self._place, key, source)
         return lambda: self._threads.run(self._settle, entered)
 
+    def place_here(self, key: str, source: Source) -> Callable[[], None]:
+        """``place`` in the calling thread; calling what it returns makes the name durable."""
+        entered = self._place(key, source)
+        return lambda: self._settle(entered)
+
     def _place(self, key: str, source: Source) -> Entered:
         """Write the object and sync its file; its name may still have to be made durable."""
         folder, name = _split(key)
@@ -92,7 +105,7 @@ class LocalStore:
             for _ in range(ATTEMPTS):
                 try:
                     entered = self._directories.enter(folder)
-                    _write(entered.directory.number, name, source)
+                    _write(self._folder, entered.directory.number, name, source)
                     return entered
                 except FileNotFoundError:
                     self._directories.forget(folder)
@@ -300,7 +313,7 @@ def _split(key: str) -> tuple[str, str]:
     return folder, name
 
 
-def _write(directory: int, name: str, source: Source) -> None:
+def _write(root: str, directory: int, name: str, source: Source) -> None:
     """Make ``source`` the file ``name`` and sync it; on an error nothing is left.
 
     Named before it is synced: the file systems in use then make its name durable together with its content, so that
@@ -314,7 +327,10 @@ def _write(directory: int, name: str, source: Source) -> None:
     current = temporary
     try:
         try:
-            _fill(file, source)
+            if isinstance(source, Splice):
+                _splice(root, file, source)
+            else:
+                _fill(file, source)
             faults.point("file: written")
             os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
             current = name
@@ -352,7 +368,40 @@ def _move(upload: Upload, directory: int, name: str) -> bool:
     return True
 
 
-def _fill(file: int, source: Source) -> None:
+def _splice(root: str, file: int, source: Splice) -> None:
+    """Write an object made of another; the ranges do not pass through this process where the kernel can copy them."""
+    check_key(source.key)
+    try:
+        other = Descriptor(os.open(f"{root}/{source.key}", os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise ObjectMissing from None
+    for piece in source.pieces:
+        if isinstance(piece, bytes):
+            _write_all(file, piece)
+        else:
+            _copy(other, file, *piece)
+
+
+def _copy(source: Descriptor, file: int, offset: int, length: int) -> None:
+    """Append part of a file to another. Raises ObjectTruncated."""
+    end = offset + length
+    while offset < end and hasattr(os, "copy_file_range"):
+        try:
+            copied = os.copy_file_range(source.number, file, end - offset, offset)
+        except OSError as error:
+            if error.errno in _NO_COPY:
+                break
+            raise
+        if not copied:
+            raise ObjectTruncated
+        offset += copied
+    while offset < end:
+        data = _read(source, offset, min(CHUNK_SIZE, end - offset))
+        _write_all(file, data)
+        offset += len(data)
+
+
+def _fill(file: int, source: Buffer | Sequence[Buffer] | Upload) -> None:
     if isinstance(source, Upload):
         if source.memory is not None:
             _write_all(file, source.memory)

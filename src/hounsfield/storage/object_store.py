@@ -1,9 +1,9 @@
 """The interface of every object store: keys to immutable bytes."""
 
 import builtins
-import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,8 +15,29 @@ from hounsfield.storage.spool import TEMPORARY_PREFIX, Upload
 
 Buffer = bytes | bytearray | memoryview
 
-Source = Buffer | Sequence[Buffer] | Upload
-"""What can be put: bytes in memory (one piece, or several that follow each other) or a received upload."""
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """An object made of another: bytes, and ranges (offset, length) of the object ``key``, one behind the other.
+
+    Ranges are copied where they lie, or streamed; they are never held as a whole but in objects below ``small`` bytes.
+    """
+
+    key: str
+    pieces: Sequence[bytes | tuple[int, int]]
+    small: int = 1 << 20
+    window: int = 4 << 20
+    """Bytes read at a time where they have to be."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the object to be made."""
+        return sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in self.pieces)
+
+
+Source = Buffer | Sequence[Buffer] | Upload | Splice
+"""What can be put: bytes in memory (one piece, or several that follow each other), a received upload, or parts of
+another object."""
 
 Settle = Callable[[], Awaitable[None]]
 """Begins to make durable what is not yet, and gives something to wait for."""
@@ -25,7 +46,7 @@ PROBE_FOLDER = "health/"
 """Where ``check`` puts its objects; no instance has a key there."""
 
 
-_KEY = re.compile(rf"(?:(?!\.{{1,2}}/)[^/\0]+/)*(?!\.{{1,2}}\Z|{re.escape(TEMPORARY_PREFIX)})[^/\0]+")
+_NOT_PARTS = frozenset(("", ".", ".."))
 
 
 class StoredObject(NamedTuple):
@@ -48,7 +69,8 @@ class ObjectStore(Protocol):
     async def put(self, key: str, source: Source) -> None:
         """Store ``source`` under ``key``; durable when this returns, nothing to be seen of it if this raises.
 
-        An upload in a file may be moved into the store; it can still be read afterwards, but not put again.
+        An upload in a file may be moved into the store; it can still be read afterwards, but not put again. Of a
+        splice, raises ObjectMissing, ObjectTruncated.
         """
 
     async def place(self, key: str, source: Source) -> Settle:
@@ -113,7 +135,8 @@ class ObjectStore(Protocol):
 
 def check_key(key: str) -> None:
     """Raises InvalidKey as described at ObjectStore."""
-    if not _KEY.fullmatch(key):
+    parts = key.split("/")
+    if not _NOT_PARTS.isdisjoint(parts) or "\0" in key or parts[-1].startswith(TEMPORARY_PREFIX):
         raise InvalidKey
 
 

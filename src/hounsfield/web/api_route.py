@@ -19,7 +19,8 @@ class ApiRoute(Route):
     ``data_action``: what the caller must be permitted; ``audit_action``: its name in the audit log (server.md §1).
     ``partitioned``: also answered below ``/partitions/{name}``. ``creates_partition``: an unknown one is made.
     ``check_content`` may refuse what the request sends, before anybody asks who sends it; ``check`` runs afterwards and
-    before the partition is looked up (server.md §9, store.md §1).
+    before the partition is looked up (server.md §9, store.md §1). ``since``: the version it begins with; below, it is
+    not there. ``in_prerelease``: whether it is in v1.0-prerelease, which else does not support it.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class ApiRoute(Route):
         audit_action: str,
         partitioned: bool = True,
         creates_partition: bool = False,
+        in_prerelease: bool = True,
         check_content: Check | None = None,
         check: Check | None = None,
+        since: int = 1,
     ) -> None:
         super().__init__(path, handle, methods=[method], name=name)
         self.handle_request = handle
@@ -42,8 +45,10 @@ class ApiRoute(Route):
         self.audit_action = audit_action
         self.partitioned = partitioned
         self.creates_partition = creates_partition
+        self.in_prerelease = in_prerelease
         self.check_content = check_content
         self.check = check
+        self.since = since
 
 
 def partition_of(request: Request) -> Partition:

@@ -3,20 +3,23 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hounsfield.archive.archive import Archive
 from hounsfield.storage.spool import Spool
-from hounsfield.web.access import Access, ProtectedRoute
+from hounsfield.web.access import Access
 from hounsfield.web.capabilities import capability_routes
+from hounsfield.web.cast import rebuild_kind
 from hounsfield.web.change_feed import change_feed_routes
 from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
+from hounsfield.web.export import Exports, export_kind, export_routes
 from hounsfield.web.extended_query_tags import TagOptions, extended_query_tag_routes, reindex_kind
 from hounsfield.web.health import HealthChecks, health_route
 from hounsfield.web.hosts import AllowedHosts
+from hounsfield.web.lifespan import lifespan
+from hounsfield.web.notifications import Notifications
 from hounsfield.web.operations import operation_routes
 from hounsfield.web.partitions import Partitions, partition_routes
 from hounsfield.web.rendered import rendered_routes
@@ -25,8 +28,12 @@ from hounsfield.web.search import search_routes
 from hounsfield.web.statistics import statistics_route
 from hounsfield.web.store import store_routes
 from hounsfield.web.surface import Surface
-from hounsfield.web.versions import VersionedRoutes, answer
+from hounsfield.web.unversioned import is_answered
+from hounsfield.web.update import UPDATE_KIND, update_routes
+from hounsfield.web.versions import VersionedRoutes
 from hounsfield.web.wado_uri import WADO_URI, wado_uri_route
+from hounsfield.web.workitem_subscriptions import subscription_routes
+from hounsfield.web.workitems import workitem_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class Parts:
     partitions: Partitions
     access: Access
     max_part_bytes: int
+    exports: Exports
     tags: TagOptions = field(default_factory=TagOptions)
     routes: Sequence[Route] = ()
     cors: CorsPolicy | None = None
@@ -53,17 +61,24 @@ class Application:
 
     def __init__(self, parts: Parts) -> None:
         archive = parts.archive
+        notifications = Notifications(archive.database)
         versioned = [
             *store_routes(archive, parts.spool, parts.max_part_bytes),
             *search_routes(archive),
             *retrieve_routes(archive),
             *rendered_routes(archive),
             wado_uri_route(archive),
+            *update_routes(archive.database, disabled=parts.tags.disabled),
             *delete_routes(archive),
             *change_feed_routes(archive.database),
             *extended_query_tag_routes(archive.database, parts.tags),
-            *operation_routes(archive.database, [reindex_kind(archive.database)]),
+            *export_routes(archive.database, parts.exports),
+            *operation_routes(
+                archive.database, [reindex_kind(archive.database), UPDATE_KIND, rebuild_kind(), export_kind()]
+            ),
             *partition_routes(archive.database, parts.partitions),
+            *workitem_routes(archive.database),
+            *subscription_routes(archive.database, notifications, parts.cors),
         ]
         versioned += capability_routes(versioned, partitioned=parts.partitions.enabled)
         self._versioned = VersionedRoutes(versioned, parts.partitions, parts.access)
@@ -72,7 +87,7 @@ class Application:
         self.routes: Sequence[Route] = [*versioned, *unversioned]
         """All there are; those that are ApiRoutes stand below a version."""
         self._access = parts.access
-        self._closing = parts.closing
+        self._closing = [notifications.close, *parts.closing]
         app: ASGIApp = self._dispatch
         if parts.cors is not None:
             app = Cors(app, parts.cors)
@@ -82,7 +97,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await lifespan(receive, send, self.close)
         elif scope["type"] == "http":
             await self._surface(scope, receive, send)
 
@@ -98,29 +113,9 @@ class Application:
             await self._versioned({**scope, "path": f"/v2{path}"}, receive, send)
             return
         segment = path[1:].partition("/")[0]
-        allowed: set[str] = set()
-        for route in self._routes.get(segment, ()) or self._routes.get(path.count("/"), ()):
-            match, child = route.matches(scope)
-            if match is Match.FULL:
-                application = route.protected(self._access) if isinstance(route, ProtectedRoute) else route.handle
-                await answer(application, {**scope, **child}, receive, send)
-                return
-            if match is Match.PARTIAL:
-                allowed |= route.methods or set()
-        if allowed:
-            await Response(status_code=405, headers={"Allow": ", ".join(sorted(allowed))})(scope, receive, send)
-            return
-        await self._versioned(scope, receive, send)
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+        routes = self._routes.get(segment, ()) or self._routes.get(path.count("/"), ())
+        if not await is_answered(routes, self._access, scope, receive, send):
+            await self._versioned(scope, receive, send)
 
 
 def _by_first_segment(routes: Sequence[Route]) -> dict[str | int, list[Route]]:

@@ -77,10 +77,13 @@ def value_url(instance: str, value: BulkValue) -> str:
     return f"{instance}/bulkdata/{above}{value.key}"
 
 
-async def stream(archive: Archive, request: Request, path: InstancePath, bulk: Bulk) -> AsyncGenerator[bytes, None]:
+async def stream(
+    archive: Archive, request: Request, path: InstancePath, bulk: Bulk, *, original: bool = False
+) -> AsyncGenerator[bytes, None]:
     """The JSON objects under ``path``, one or a few at a time joined by commas, oldest instance first."""
     root = service_root(request)
-    by_version = {instance.version: instance for instance in await instances.find(archive.database, path)}
+    found = await instances.find(archive.database, path, original=original)
+    by_version = {instance.version: instance for instance in found}
     waiting: list[tuple[StoredInstance, bytes]] = []
 
     async def described() -> bytes:
@@ -93,10 +96,9 @@ async def stream(archive: Archive, request: Request, path: InstancePath, bulk: B
         waiting.clear()
         return b",".join(await asyncio.gather(*jobs))
 
-    async with aclosing(metadata.each(archive.database, path)) as stored:
+    async with aclosing(metadata.each(archive.database, list(by_version))) as stored:
         async for version, json in stored:
-            if version in by_version:  # else stored since
-                waiting.append((by_version[version], json))
+            waiting.append((by_version[version], json))
             if len(waiting) == TOGETHER:
                 yield await described()
     if waiting:

@@ -20,7 +20,7 @@ from hounsfield.security.roles import DataAction
 from hounsfield.web.api_route import ApiRoute, Handler
 from hounsfield.web.negotiation import ANY, parse_accept
 from hounsfield.web.openapi.components import PARAMETERS, PARTITION_PARAMETERS
-from hounsfield.web.openapi.paths import partitioned_paths, versioned_paths
+from hounsfield.web.openapi.paths import is_since_1, partitioned_paths, versioned_paths
 from hounsfield.web.openapi.rendered import RENDERED_PARAMETERS
 from hounsfield.web.versions import api_version, service_root
 
@@ -42,13 +42,17 @@ def capability_routes(routes: Iterable[ApiRoute], *, partitioned: bool) -> list[
     """The root, and ``OPTIONS`` for every path of ``routes``. ``partitioned``: data partitions are on."""
     methods: dict[str, set[str]] = {}
     below_partitions: dict[str, bool] = {}
+    since: dict[str, int] = {}
+    in_prerelease: dict[str, bool] = {}
     for known in routes:
         if known.path != _DATA_PARTITIONS or partitioned:
             methods.setdefault(known.path, {"OPTIONS"}).update(known.methods or ())
             below_partitions[known.path] = known.partitioned
+            since[known.path] = known.since
+            in_prerelease[known.path] = known.in_prerelease
 
     async def root(request: Request) -> Response:
-        return _answer(request, _service(api_version(request).major, partitioned))
+        return _answer(request, _service(_version(request), partitioned))
 
     async def root_options(request: Request) -> Response:
         response = await root(request)
@@ -60,14 +64,29 @@ def capability_routes(routes: Iterable[ApiRoute], *, partitioned: bool) -> list[
 
         async def handle(request: Request) -> Response:
             in_partition = request.scope["hounsfield.partition_name"] is not None
-            described = _target(api_version(request).major, path, partitioned, in_partition)
+            described = _target(_version(request), path, partitioned, in_partition)
             response = _answer(request, described)
             response.headers["Allow"] = allowed
             return response
 
-        return route("OPTIONS", path, handle, partitioned=below_partitions[path])
+        return route(
+            "OPTIONS",
+            path,
+            handle,
+            partitioned=below_partitions[path],
+            since=since[path],
+            prerelease=in_prerelease[path],
+        )
 
-    def route(method: str, path: str, handle: Handler, *, partitioned: bool = False) -> ApiRoute:
+    def route(
+        method: str,
+        path: str,
+        handle: Handler,
+        *,
+        partitioned: bool = False,
+        since: int = 1,
+        prerelease: bool = True,
+    ) -> ApiRoute:
         return ApiRoute(
             path,
             handle,
@@ -76,6 +95,8 @@ def capability_routes(routes: Iterable[ApiRoute], *, partitioned: bool) -> list[
             data_action=DataAction.READ,
             audit_action="retrieve-capabilities",
             partitioned=partitioned,
+            since=since,
+            in_prerelease=prerelease,
         )
 
     return [
@@ -104,31 +125,41 @@ def _form(accept: Sequence[str]) -> str:
     raise NotAcceptable("")
 
 
+Version = tuple[int, bool]
+"""Major version, and whether it is the prerelease."""
+
+
+def _version(request: Request) -> Version:
+    version = api_version(request)
+    return version.major, "-" in version.segment
+
+
 Paths = Mapping[tuple[str, ...], Mapping[str, Any]]
 """Path items of the OpenAPI documents by the segments of their paths."""
 
 
-@lru_cache(maxsize=4)
-def _service(major: int, partitioned: bool) -> Sequence[Node]:
+@lru_cache(maxsize=6)
+def _service(version: Version, partitioned: bool) -> Sequence[Node]:
     """All resources."""
-    return _level(_paths(major, partitioned, ""), ())
+    return _level(_paths(version, partitioned, ""), ())
 
 
 @lru_cache(maxsize=256)
-def _target(major: int, path: str, partitioned: bool, in_partition: bool) -> Sequence[Node]:
+def _target(version: Version, path: str, partitioned: bool, in_partition: bool) -> Sequence[Node]:
     """The resource at ``path`` of a route, with everything below it."""
-    listed = _paths(major, partitioned, _PARTITION if in_partition else "")
+    listed = _paths(version, partitioned, _PARTITION if in_partition else "")
     wanted = [_PARAMETER.sub("{}", segment) for segment in path.strip("/").split("/")]
     (names,) = [names for names in listed if [_PARAMETER.sub("{}", name) for name in names] == wanted]
     return [_resource(listed, names, "/".join(names))]
 
 
-def _paths(major: int, partitioned: bool, prefix: str) -> Paths:
+def _paths(version: Version, partitioned: bool, prefix: str) -> Paths:
+    major, prerelease = version
     described = partitioned_paths(major) if partitioned else versioned_paths(major)
     return {
         tuple(path.removeprefix(prefix).strip("/").split("/")): item
         for path, item in described.items()
-        if path.startswith(f"{prefix}/") and path != "/"
+        if path.startswith(f"{prefix}/") and path != "/" and not (prerelease and is_since_1(path))
     }
 
 

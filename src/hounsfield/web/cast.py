@@ -1,4 +1,4 @@
-"""DICOM Cast for people: status, error tables, and trying again what failed (dicom-cast.md §5.1)."""
+"""DICOM Cast for people: status, error tables, trying again what failed, rebuilding all (dicom-cast.md §5.1)."""
 
 import re
 from collections.abc import Mapping
@@ -10,14 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hounsfield.cast import error_tables
+from hounsfield.cast import error_tables, rebuild_operation
 from hounsfield.cast.error_tables import RETRYABLE, Choice, InvalidToken, StoredError
 from hounsfield.cast.failure import Table
 from hounsfield.database.engine import Database
-from hounsfield.errors import BadRequest
+from hounsfield.errors import BadRequest, Conflict
+from hounsfield.operations.engine import AlreadyRunning
 from hounsfield.security.roles import DataAction
 from hounsfield.web.access import ProtectedRoute
-from hounsfield.web.cast_status import CastReport, Latest, date
+from hounsfield.web.cast_status import CastReport, date
+from hounsfield.web.operations import Kind
+from hounsfield.web.versions import server_root
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
@@ -28,9 +31,8 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _MICROSECONDS = 1_000_000
 
 
-def cast_routes(database: Database, latest: Latest, *, enabled: bool, has_table_store: bool = False) -> list[Route]:
+def cast_routes(database: Database, report: CastReport, *, enabled: bool, has_table_store: bool = False) -> list[Route]:
     """The routes, without a version. ``has_table_store``: error rows are copied to Azure tables."""
-    report = CastReport(database, latest, enabled=enabled, has_table_store=has_table_store)
 
     async def status(request: Request) -> Response:
         return _json(await report.content())
@@ -61,6 +63,17 @@ def cast_routes(database: Database, latest: Latest, *, enabled: bool, has_table_
         number = await error_tables.request_retry(database, tables, _study(parameters))
         return _json({"tables": [table.value for table in tables], "entries": number}, 202)
 
+    async def rebuild(request: Request) -> Response:
+        from_sequence = _from_sequence(request.query_params)
+        if not enabled:
+            raise Conflict("DICOM Cast is switched off here (DicomCast:Enabled, --no-cast): nobody would do it.")
+        try:
+            operation_id = await rebuild_operation.start(database, from_sequence)
+        except AlreadyRunning as error:
+            raise RebuildRunning(error.operation_id, _operation_url(request, error.operation_id)) from error
+        url = _operation_url(request, operation_id)
+        return _json({"id": operation_id, "href": url}, 202, {"location": url})
+
     return [
         ProtectedRoute("/cast/status", status, methods=["GET"], name="cast status", audit_action="cast-status"),
         ProtectedRoute("/cast/errors", errors, methods=["GET"], name="cast errors", audit_action="cast-errors"),
@@ -80,7 +93,44 @@ def cast_routes(database: Database, latest: Latest, *, enabled: bool, has_table_
             audit_action="cast-retry",
             data_action=DataAction.WRITE,
         ),
+        ProtectedRoute(
+            "/cast/rebuild",
+            rebuild,
+            methods=["POST"],
+            name="cast rebuild",
+            audit_action="cast-rebuild",
+            data_action=DataAction.WRITE,
+        ),
     ]
+
+
+class RebuildRunning(Conflict):
+    """One rebuild at a time."""
+
+    def __init__(self, operation_id: str, url: str) -> None:
+        super().__init__(f"There is already an active rebuild with ID '{operation_id}'. Wait until it has ended.")
+        self._url = url
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Where to look how far it is."""
+        return {"Location": self._url}
+
+
+def rebuild_kind() -> Kind:
+    """How rebuilds are shown."""
+    return Kind(rebuild_operation.KIND, DataAction.WRITE, results=lambda operation: operation.results or {})
+
+
+def _operation_url(request: Request, operation_id: str) -> str:
+    return f"{server_root(request)}/v2/operations/{operation_id}"
+
+
+def _from_sequence(parameters: Mapping[str, str]) -> int:
+    text = parameters.get("fromSequence", "0")
+    if re.fullmatch(r"[0-9]{1,18}", text) is None:
+        raise BadRequest("The query parameter 'fromSequence' is invalid. It must be the sequence of a feed entry.")
+    return int(text)
 
 
 def _error(row: StoredError) -> dict[str, Any]:
@@ -138,5 +188,7 @@ def _limit(parameters: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(content), status_code=status, media_type="application/json")
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(
+        msgspec.json.encode(content), status_code=status, media_type="application/json", headers=dict(headers or {})
+    )

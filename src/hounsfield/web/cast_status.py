@@ -1,7 +1,7 @@
 """What DICOM Cast is doing, as /cast/status, /metrics and the health check tell it (dicom-cast.md §5.1)."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from hounsfield.database.engine import Database
 from hounsfield.index import feed
 from hounsfield.web.dependencies import STARTING_SECONDS
 from hounsfield.web.health import Check, Health
+from hounsfield.worklist import changes
 
 STOPPED = "stopped"
 STATES = ("idle", "running", "retrying", "faulted", STOPPED)
@@ -22,14 +23,26 @@ Latest = Callable[[], Awaitable[int]]
 
 
 class CastReport:
-    """Reads the status. ``has_table_store``: error rows are copied to Azure tables."""
+    """Reads the status. ``has_table_store``: error rows are copied to Azure tables.
 
-    def __init__(self, database: Database, latest: Latest, *, enabled: bool, has_table_store: bool = False) -> None:
+    ``workitem_partitions``: where workitems are cast, None where they are not.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        latest: Latest,
+        *,
+        enabled: bool,
+        has_table_store: bool = False,
+        workitem_partitions: Collection[str] | None = None,
+    ) -> None:
         self._database = database
         self._state = CastState(database, has_table_store=has_table_store)
         self._latest = latest
         self._enabled = enabled
         self._has_table_store = has_table_store
+        self._workitem_partitions = workitem_partitions
 
     async def content(self) -> dict[str, Any]:
         """The fields of ``GET /cast/status``."""
@@ -52,11 +65,13 @@ class CastReport:
             "current": _current(said.current) if is_alive else None,
             "lastError": _last_error(said.last_error),
             "errorCounts": {table.value: count for table, count in found.error_counts.items()},
+            "failures": {reason.value: count for reason, count in found.standstills.items()},
             "retries": [
                 {"table": each.table.value, "studyUid": each.study_uid or None, "date": date(each.created)}
                 for each in found.retries
             ],
             "tableStore": self._table_store(found, said),
+            "workitems": await self._workitems(said),
         }
 
     async def _lag_seconds(self, position: int) -> float | None:
@@ -68,6 +83,13 @@ class CastReport:
         if not self._has_table_store:
             return None
         return {"waiting": found.uncopied, "lastError": _last_error(said.table_store_error)}
+
+    async def _workitems(self, said: Activity) -> dict[str, Any] | None:
+        if self._workitem_partitions is None:
+            return None
+        lag, since = await changes.backlog(self._database, self._workitem_partitions)
+        seconds = 0.0 if since is None else round(max(time.time() - since / 1_000_000, 0.0), 3)
+        return {"lag": lag, "lagSeconds": seconds, "lastError": _last_error(said.workitem_error)}
 
 
 def cast_check(database: Database, latest: Latest, *, enabled: bool) -> Check:

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from hounsfield.errors import BadRequest, PayloadTooLarge
+from hounsfield.errors import BadRequest
 from hounsfield.web.content_type import require_media_type
+from hounsfield.web.request_body import small_body
 
 MAX_BYTES = 1024 * 1024
 """Of such a body: thousands of entries of what we read, and no burden to parse."""
@@ -24,11 +25,7 @@ def require_json(request: Request) -> None:
 
 async def json_body(request: Request) -> Any:
     """The value a request sends. Raises BadRequest if it is not JSON, PayloadTooLarge beyond MAX_BYTES."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise PayloadTooLarge(f"The request body is larger than {MAX_BYTES} bytes.")
+    body = await small_body(request, MAX_BYTES)
     try:
         return parse(body.decode("utf-8-sig"))
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:

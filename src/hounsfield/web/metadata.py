@@ -16,6 +16,7 @@ from hounsfield.web import bulk_metadata, content_coding
 from hounsfield.web.api_route import ApiRoute
 from hounsfield.web.etags import matches
 from hounsfield.web.negotiation import DICOM_JSON, require_dicom_json
+from hounsfield.web.original import wants_original
 from hounsfield.web.streamed_response import StreamedResponse
 from hounsfield.web.uids import instance_path
 
@@ -43,7 +44,8 @@ async def _metadata(archive: Archive, request: Request) -> ASGIApp:
     require_dicom_json(request.headers.getlist("accept"))
     path = instance_path(request)
     bulk = bulk_metadata.asked(request)
-    etag = await metadata.validator(archive.database, path)
+    original = wants_original(request)
+    etag = await metadata.validator(archive.database, path, original=original)
     if etag is None:
         raise not_found(path)
     if bulk is not None:
@@ -58,11 +60,11 @@ async def _metadata(archive: Archive, request: Request) -> ASGIApp:
     if coding is not None:
         headers["Content-Encoding"] = coding
     if bulk is not None:
-        objects = bulk_metadata.stream(archive, request, path, bulk)
+        objects = bulk_metadata.stream(archive, request, path, bulk, original=original)
     elif coding == "gzip":
-        objects = metadata.gzip_stream(archive.database, path)
+        objects = metadata.gzip_stream(archive.database, path, original=original)
     else:
-        objects = metadata.stream(archive.database, path)
+        objects = metadata.stream(archive.database, path, original=original)
     if bulk is not None or coding != "gzip":
         objects = _array(objects)
         if coding is not None:

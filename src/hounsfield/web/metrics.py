@@ -36,7 +36,7 @@ however large the archive."""
 Labelled = tuple[str, Mapping[str, float]]
 """The name of a label, and a value for each of the label's values."""
 Figure = tuple[str, str, float | Labelled]
-"""Name, explanation, value."""
+"""Name, explanation, value. Names that end with ``_total`` are counters, all others gauges."""
 
 
 def metrics_route(database: Database, max_retries: int, cast: CastReport) -> ProtectedRoute:
@@ -56,6 +56,16 @@ def metrics_route(database: Database, max_retries: int, cast: CastReport) -> Pro
             *_of_cast(await casting.get()),
         ]
         return _exposition(figures)
+
+    return ProtectedRoute("/metrics", handle, methods=["GET"], name="metrics", audit_action="metrics")
+
+
+def cast_metrics_route(cast: CastReport) -> ProtectedRoute:
+    """The route of a DICOM Cast that runs alone: the figures that are its own."""
+    casting = _Cached(cast.content, CACHE_SECONDS)
+
+    async def handle(request: Request) -> Response:
+        return _exposition(_of_cast(await casting.get()))
 
     return ProtectedRoute("/metrics", handle, methods=["GET"], name="metrics", audit_action="metrics")
 
@@ -87,8 +97,9 @@ def _of_archive(held: Statistics) -> list[Figure]:
         ("instances", "Instances in the archive.", held.instances),
         ("stored_bytes", "Bytes of the files of all instances.", held.bytes),
         ("received_bytes", "Bytes these files had when they were received.", held.received_bytes),
-        ("original_bytes", "Bytes of files kept as received beside recompressed ones.", held.original_bytes),
+        ("original_bytes", "Bytes of files kept beside recompressed and updated ones.", held.original_bytes),
         ("recompressed_instances", "Instances whose file was recompressed.", held.recompressed),
+        ("updated_instances", "Instances that a bulk update changed.", held.updated),
     ]
 
 
@@ -116,6 +127,11 @@ def _of_cast(found: Mapping[str, Any]) -> list[Figure]:
             ("state", {state: float(state == found["state"]) for state in STATES}),
         ),
         ("cast_errors", "Rows of the error tables of DICOM Cast.", ("table", found["errorCounts"])),
+        (
+            "cast_failures_total",
+            "How often DICOM Cast came to a standstill, by the names of the reference's counters.",
+            ("reason", found["failures"]),
+        ),
         ("cast_retries", "Requests to try failed entries again that are not worked off.", len(found["retries"])),
     ]
     if found["lagSeconds"] is not None:
@@ -125,23 +141,30 @@ def _of_cast(found: Mapping[str, Any]) -> list[Figure]:
     if found["tableStore"] is not None:
         waiting = found["tableStore"]["waiting"]
         figures.append(("cast_table_store_waiting", "Error rows that are not in the Azure tables yet.", waiting))
+    if found["workitems"] is not None:
+        lag, seconds = found["workitems"]["lag"], found["workitems"]["lagSeconds"]
+        figures += [
+            ("cast_workitem_lag", "Workitems whose last change is not dealt with.", lag),
+            ("cast_workitem_lag_seconds", "How long the oldest of them has waited; 0 without any.", seconds),
+        ]
     return figures
 
 
 def _exposition(figures: Sequence[Figure]) -> Response:
     # Late: it costs 0.2 s to load, which only those pay who ask.
-    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
     class Gauges:
         def collect(self) -> "Iterable[Metric]":
-            return [_gauge(name, text, value) for name, text, value in figures]
+            return [_metric(name, text, value) for name, text, value in figures]
 
-    def _gauge(name: str, text: str, value: float | Labelled) -> "Metric":
+    def _metric(name: str, text: str, value: float | Labelled) -> "Metric":
+        kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
         if not isinstance(value, tuple):
-            return GaugeMetricFamily(f"hounsfield_{name}", text, value=value)
+            return kind(f"hounsfield_{name}", text, value=value)
         label, values = value
-        family = GaugeMetricFamily(f"hounsfield_{name}", text, labels=[label])
+        family = kind(f"hounsfield_{name}", text, labels=[label])
         for each, number in values.items():
             family.add_metric([each], number)
         return family

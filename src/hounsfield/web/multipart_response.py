@@ -28,9 +28,11 @@ class Part:
 class Framing:
     """What stands around the parts of one answer: each is ``head``, content, PART_END; ``end`` follows the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, part_type: str | None = None) -> None:
+        """``part_type``: the media type of all parts, where the answer is to name it."""
         boundary = secrets.token_hex(16)
-        self.content_type = f"multipart/related; boundary={boundary}"
+        named = "" if part_type is None else f'type="{part_type}"; '
+        self.content_type = f"multipart/related; {named}boundary={boundary}"
         self.end = f"--{boundary}--\r\n".encode()
         self._boundary = boundary
         self._openings: dict[str, bytes] = {}

@@ -160,6 +160,16 @@ async def _decoded(body: AsyncIterator[bytes], decoder: _Decoder) -> AsyncIterat
     decoder.finish()
 
 
+async def small_body(request: Request, limit: int) -> bytes:
+    """A body that is wanted as a whole, without a coding. Raises PayloadTooLarge beyond ``limit`` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise PayloadTooLarge(f"The request body is larger than {limit} bytes.")
+    return bytes(body)
+
+
 def _damaged(coding: str, more: str = "") -> BadRequest:
     return BadRequest(f"The {coding} data of the request body are damaged{more}.")
 

@@ -25,6 +25,7 @@ from hounsfield.web.file_response import SENT_BY_SERVER, BytesResponse, FileRang
 from hounsfield.web.metadata import metadata_routes
 from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
 from hounsfield.web.negotiation import parse_accept
+from hounsfield.web.original import wants_original
 from hounsfield.web.ranges import asked_span
 from hounsfield.web.streamed_response import StreamedResponse
 from hounsfield.web.uids import instance_path
@@ -68,7 +69,7 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
     path = instance_path(request)
     accept = parse_accept(accepted(request))
     forms = negotiation.files(accept, single_part=path.level is Level.INSTANCE)
-    found = await retrieve.find(archive, path)
+    found = await retrieve.find(archive, path, original=wants_original(request))
     choice, planned = await retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
     if forms[choice].media_type == negotiation.ZIP:
         return await zip_response(archive, path, planned)
@@ -131,7 +132,8 @@ def _in_file(archive: Archive, file: File, by_server: bool) -> FileRange | None:
 def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framing, limit: int) -> tuple[bytearray, int]:
     """Framed parts of the files from ``start``, as many as are at hand and below ``limit`` bytes, and the next one.
 
-    Read straight to their place: another copy would cost as much as the reading.
+    Read straight to their place: another copy would cost as much as the reading. The first file of an answer goes
+    alone, as somebody may be waiting for its first byte.
     """
     heads: list[bytes] = []
     total = 0
@@ -140,7 +142,7 @@ def _pack(archive: Archive, planned: Sequence[File], start: int, framing: Framin
             break
         head = framing.head(_content_type(file), file.size)
         size = len(head) + file.size + len(PART_END)
-        if heads and total + size > PACKED_BYTES:
+        if heads and (start == 0 or total + size > PACKED_BYTES):
             break
         heads.append(head)
         total += size

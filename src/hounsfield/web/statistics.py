@@ -23,6 +23,7 @@ def statistics_route(database: Database) -> Route:
             "recompressedInstances": held.recompressed,
             "receivedBytes": held.received_bytes,
             "originalBytes": held.original_bytes,
+            "updatedInstances": held.updated,
         }
         return Response(msgspec.json.encode(figures), media_type="application/json")
 

@@ -7,11 +7,16 @@ from hounsfield.errors import BadRequest
 from hounsfield.index.instances import InstancePath
 from hounsfield.web.api_route import partition_of
 
-_NAMES = {"study": "StudyInstanceUid", "series": "SeriesInstanceUid", "instance": "SopInstanceUid"}
+_NAMES = {
+    "study": "StudyInstanceUid",
+    "series": "SeriesInstanceUid",
+    "instance": "SopInstanceUid",
+    "workitem": "WorkitemInstanceUid",
+}
 
 
 def uid_parameter(request: Request, name: str) -> str | None:
-    """The UID the path gives for ``study``, ``series`` or ``instance``; None where the route has none.
+    """The UID the path gives for ``study``, ``series``, ``instance`` or ``workitem``; None where the route has none.
 
     Raises BadRequest naming the parameter if it is not a UID.
     """

@@ -22,9 +22,10 @@ from hounsfield.web.errors import drain, render
 from hounsfield.web.partitions import Partitions
 
 SUPPORTED = "1.0-prerelease, 1, 2"
+SINCE_1 = "1, 2"
+"""The same for routes that the prerelease does not have."""
 
 Headers = Sequence[tuple[bytes, bytes]]
-_ANNOUNCEMENT: Headers = [(b"api-supported-versions", SUPPORTED.encode())]
 
 DEEPEST = 2 * MAX_DEPTH + 2
 """Segments a ``{…:path}`` may have beyond its first: the way to a value in the deepest sequence, and frames."""
@@ -48,7 +49,8 @@ def parse(segment: str) -> tuple[int, int, str] | None:
     return int(found[1]), int(found[2] or 0), (found[3] or "").lower()
 
 
-_KNOWN = {(1, 0, "prerelease"): 1, (1, 0, ""): 1, (2, 0, ""): 2}
+_PRERELEASE = (1, 0, "prerelease")
+_KNOWN = {_PRERELEASE: 1, (1, 0, ""): 1, (2, 0, ""): 2}
 
 
 def api_version(request: Request) -> ApiVersion:
@@ -59,10 +61,14 @@ def api_version(request: Request) -> ApiVersion:
 
 def version_root(request: Request) -> str:
     """Absolute URL of the service with the version as the request has it, without a trailing slash."""
+    return f"{server_root(request)}/{api_version(request).segment}"
+
+
+def server_root(request: Request) -> str:
+    """Absolute URL of the server as the request has it, without a trailing slash."""
     # Not request.url: taking a whole URL apart costs as much as reading a small instance.
     host = request.headers.get("host")
-    root = f"{request.scope['scheme']}://{host}" if host else str(request.base_url).rstrip("/")
-    return f"{root}/{api_version(request).segment}"
+    return f"{request.scope['scheme']}://{host}" if host else str(request.base_url).rstrip("/")
 
 
 def service_root(request: Request) -> str:
@@ -81,10 +87,14 @@ class VersionedRoutes:
     def __init__(self, routes: Sequence[ApiRoute], partitions: Partitions, access: Access) -> None:
         # Matching is one regular expression a route, so only those with as many path segments are tried.
         self._routes: dict[int, list[tuple[ApiRoute, ASGIApp]]] = {}
+        # What is a route's path by the letter means nothing else: studies/$bulkUpdate is no study.
+        self._literal: dict[str, list[tuple[ApiRoute, ASGIApp]]] = {}
         for route in routes:
             application = _application(route, partitions, access)
             count = route.path.count("/")
             deepest = count + DEEPEST if ":path}" in route.path else count
+            if "{" not in route.path:
+                self._literal.setdefault(route.path, []).append((route, application))
             for depth in range(count, deepest + 1):
                 self._routes.setdefault(depth, []).append((route, application))
 
@@ -97,14 +107,21 @@ class VersionedRoutes:
         partition, path = _split_partition(rest)
         inner = {**scope, "path": path, "hounsfield.partition_name": partition}
         methods: set[str] = set()
-        for route, application in self._routes.get(path.count("/"), ()):
+        for route, application in self._literal.get(path) or self._routes.get(path.count("/"), []):
             if partition is not None and not route.partitioned:
+                continue
+            if _KNOWN.get(version, route.since) < route.since:
                 continue
             match, child = route.matches(inner)
             if match is Match.FULL and version in _KNOWN:
+                if version == _PRERELEASE and not route.in_prerelease:
+                    await _unsupported(scope, segment, SINCE_1)(scope, receive, send)
+                    return
                 inner.update(child)
                 inner["hounsfield.version"] = ApiVersion(_KNOWN[version], segment)
-                await answer(application, inner, receive, send, _ANNOUNCEMENT)
+                announcement = SUPPORTED if route.in_prerelease else SINCE_1
+                headers = [(b"api-supported-versions", announcement.encode())]
+                await answer(application, inner, receive, send, headers)
                 return
             if match is not Match.NONE:
                 methods |= route.methods or set()
@@ -183,7 +200,7 @@ async def answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send, heade
         end_audit(scope, status)
 
 
-def _unsupported(scope: Scope, segment: str) -> Response:
+def _unsupported(scope: Scope, segment: str, supported: str = SUPPORTED) -> Response:
     url = str(URL(scope=scope).replace(query=""))
     message = (
         f"The HTTP resource that matches the request URI '{url}' does not support the API version '{segment[1:]}'."
@@ -191,5 +208,5 @@ def _unsupported(scope: Scope, segment: str) -> Response:
     return JSONResponse(
         {"error": {"code": "UnsupportedApiVersion", "message": message}},
         status_code=400,
-        headers={"api-supported-versions": SUPPORTED},
+        headers={"api-supported-versions": supported},
     )

@@ -6,11 +6,11 @@ from contextlib import aclosing
 from hounsfield.archive import retrieve
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.retrieve import READ_AHEAD_BYTES, File
+from hounsfield.archive.zip_archive import Entry, ZipWriter, zip_length
 from hounsfield.index.instances import InstancePath
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web.negotiation import ZIP
 from hounsfield.web.streamed_response import StreamedResponse, gathered
-from hounsfield.web.zip_archive import Entry, ZipWriter, zip_length
 
 
 async def zip_response(archive: Archive, path: InstancePath, planned: Sequence[File]) -> StreamedResponse:

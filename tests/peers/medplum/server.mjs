@@ -6,6 +6,7 @@
 //
 // Usage: node server.mjs <directory with node_modules> <port>
 // Controls, outside the FHIR base: see `Controls` below. GET /_control lists the requests answered so far.
+// POST /_validate takes an array of resources and answers with what is wrong with each, without storing them.
 
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -152,6 +153,17 @@ function control(body) {
   }
 }
 
+/** What is wrong with a resource, null if nothing is. */
+function problem(resource) {
+  try {
+    core.validateResource(resource);
+    checkRequiredCodes(resource);
+    return null;
+  } catch (error) {
+    return `${resource.resourceType}: ${error.message}`;
+  }
+}
+
 // ---- HTTP ----------------------------------------------------------------------------------------------------------
 
 async function readBody(request) {
@@ -244,7 +256,9 @@ createServer(async (request, response) => {
     return; // The client died in the middle of its request.
   }
   let status, headers, body;
-  if (request.url === '/_control') {
+  if (request.url === '/_validate') {
+    [status, headers, body] = [200, {}, JSON.parse(text).map(problem)];
+  } else if (request.url === '/_control') {
     if (request.method === 'POST') {
       control(JSON.parse(text));
     }

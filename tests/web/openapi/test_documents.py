@@ -60,8 +60,9 @@ def test_a_server_that_asks_for_tokens_says_so(name: str) -> None:
     asked = {path for path, _, operation in operations(content) if operation.get("security") == [{"bearer": []}]}
     assert asked == content["paths"].keys() - {"/health/check"}
     for path, method, operation in operations(content):
-        refusals = operation["responses"].keys() - plain["paths"][path][method]["responses"].keys()
-        assert refusals == ({"401", "403"} if path in asked else set())
+        before = plain["paths"][path][method]["responses"].keys()
+        refusals = operation["responses"].keys() - before
+        assert refusals == ({"401", "403"} - before if path in asked else set())
         assert not any("security" in each for _, _, each in operations(plain))
 
 
@@ -142,13 +143,16 @@ async def routes(
 @pytest.mark.parametrize("name", NAMES)
 def test_documents_exactly_the_routes_that_exist(name: str, partitioned: bool, routes: list[tuple[str, str]]) -> None:
     names = {"study": "studyInstanceUid", "series": "seriesInstanceUid", "instance": "sopInstanceUid"}
+    names["workitem"] = "workitemInstanceUid"
     unpartitioned = ("/changefeed", "/partitions", "/extendedquerytags", "/operations")
     existing = set()
     for path, method in routes:
         # FHIR describes itself at /fhir/metadata, and the documents do not describe themselves.
         if path.startswith(("/./fhir", "/./{document}")) or method == "HEAD" or (path != "/" and method == "OPTIONS"):
             continue
-        if path == "/partitions" and not partitioned:
+        if (path == "/partitions" and not partitioned) or (path == "/export" and name == "v1-prerelease"):
+            continue
+        if path == "/studies/$bulkUpdate" and name != "v2":
             continue
         path = re.sub(r"{(\w+)(?::path)?}", lambda found: f"{{{names.get(found[1], found[1])}}}", path)
         if not path.startswith("/./"):
@@ -165,7 +169,7 @@ def test_documents_exactly_the_routes_that_exist(name: str, partitioned: bool, r
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_promised_that_is_not_there(name: str) -> None:
     text = json.dumps(documents(name)).lower()
-    for absent in ("workitem", "/export", "bulkupdate", "/partitions"):
+    for absent in ("/partitions",):
         assert absent not in text
 
 

@@ -5,7 +5,7 @@ Times are integers, microseconds since 1970 UTC. Key columns (``…_key``) hold 
 compares; on PostgreSQL they are collated "C", so that ranges mean the same as on SQLite.
 """
 
-from hounsfield.database.schema import cast, fhir, index, operations, query_tags
+from hounsfield.database.schema import cast, fhir, index, operations, query_tags, worklist
 from hounsfield.database.schema.base import metadata
 
-__all__ = ["cast", "fhir", "index", "metadata", "operations", "query_tags"]
+__all__ = ["cast", "fhir", "index", "metadata", "operations", "query_tags", "worklist"]

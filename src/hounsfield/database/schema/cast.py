@@ -32,6 +32,8 @@ cast_status = sa.Table(
     sa.Column("rate", sa.Float, nullable=False, server_default="0"),
     # JSON: why rows cannot be copied to Azure tables, or NULL.
     sa.Column("table_store_error", sa.Text),
+    # JSON: why workitems cannot be cast, or NULL.
+    sa.Column("workitem_error", sa.Text),
 )
 
 cast_error = sa.Table(
@@ -52,8 +54,11 @@ cast_error = sa.Table(
     sa.Column("once", Key),
     # Whether the row, as it is, is in the Azure table of the same name; 0 for ever where there is none.
     sa.Column("copied", sa.SmallInteger, nullable=False, server_default="0"),
+    # Of a workitem, which has no sequence (0); NULL: of a change feed entry.
+    sa.Column("workitem_id", sa.BigInteger),
     sa.UniqueConstraint("table_name", "once"),
 )
+sa.Index(None, cast_error.c.workitem_id)
 sa.Index(None, cast_error.c.table_name, cast_error.c.sequence, cast_error.c.timestamp, cast_error.c.row_key)
 sa.Index(
     None,
@@ -64,6 +69,14 @@ sa.Index(
     cast_error.c.row_key,
 )
 sa.Index(None, cast_error.c.copied, cast_error.c.row_key)
+
+cast_failure = sa.Table(
+    "cast_failure",
+    metadata,
+    # How often casting came to a standstill since the database was made; no row means never.
+    sa.Column("reason", Key, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
 
 cast_error_removed = sa.Table(
     "cast_error_removed",

@@ -134,6 +134,11 @@ instance = sa.Table(
     sa.Column("original_key", sa.Text),
     sa.Column("sop_class_uid", Key),
     sa.Column("instance_number", sa.BigInteger),
+    # What a bulk update made of it: a version of instance_version, whose file the instance has now; null while it is
+    # as it was stored. Then the file it was stored as.
+    sa.Column("version", sa.BigInteger),
+    sa.Column("first_key", sa.Text),
+    sa.Column("first_size", sa.BigInteger),
     sa.UniqueConstraint("series_id", "sop_uid"),
     sqlite_autoincrement=True,
 )
@@ -152,6 +157,31 @@ instance_content = sa.Table(
     sa.Column("metadata", sa.LargeBinary, nullable=False),
     # dicom.frames.FrameIndex, or null where the instance has no frames.
     sa.Column("frames", sa.LargeBinary),
+)
+
+instance_version = sa.Table(
+    "instance_version",
+    metadata,
+    # Versions made by bulk updates: the one an instance has now, those being made, and those before that readers may
+    # still be at. From the same sequence as the ids of instances.
+    sa.Column("version", Id, primary_key=True, autoincrement=False),
+    sa.Column("instance_id", sa.BigInteger, nullable=False),
+    sa.Column("file_key", sa.Text, nullable=False),
+    # These as in instance_content; null until they are made.
+    sa.Column("file_size", sa.BigInteger),
+    sa.Column("metadata", sa.LargeBinary),
+    sa.Column("frames", sa.LargeBinary),
+)
+sa.Index(None, instance_version.c.instance_id)
+
+study_update = sa.Table(
+    "study_update",
+    metadata,
+    # The study that an operation makes new versions of, and which these are.
+    sa.Column("operation_id", sa.Text, primary_key=True),
+    sa.Column("study_id", sa.BigInteger, nullable=False),
+    sa.Column("first_version", sa.BigInteger, nullable=False),
+    sa.Column("last_version", sa.BigInteger, nullable=False),
 )
 
 person_name = sa.Table(

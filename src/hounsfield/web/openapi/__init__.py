@@ -12,13 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hounsfield.web.openapi.components import ANNOUNCED, HEADERS, PARAMETERS, PARTITION_PARAMETERS
+from hounsfield.web.openapi.export import EXPORT_SCHEMAS
 from hounsfield.web.openapi.extended_query_tags import TAG_SCHEMAS
 from hounsfield.web.openapi.operations import OPERATION_SCHEMAS
-from hounsfield.web.openapi.paths import PARTITION_TAGS, TAGS, partitioned_paths, versioned_paths
+from hounsfield.web.openapi.paths import PARTITION_TAGS, TAGS, is_since_1, partitioned_paths, versioned_paths
 from hounsfield.web.openapi.rendered import RENDERED_HEADERS, RENDERED_PARAMETERS
 from hounsfield.web.openapi.schemas import PARTITION_SCHEMAS, SCHEMAS, Json
 from hounsfield.web.openapi.tokens import SCHEME, with_tokens
 from hounsfield.web.openapi.unversioned import unversioned_paths
+from hounsfield.web.openapi.update import UPDATE_SCHEMAS
+from hounsfield.web.openapi.workitem_subscriptions import SUBSCRIPTION_HEADERS
+from hounsfield.web.openapi.workitems import WORKITEM_HEADERS
 from hounsfield.web.openapi.yaml import to_yaml
 
 __all__ = ["VERSIONS", "document", "openapi_route", "to_yaml"]
@@ -77,13 +81,15 @@ def document(
         info["license"] = {"name": license_name} | ({"url": license_url} if license_url else {})
     major = 2 if doc == "v2" else 1
     paths = partitioned_paths(major) if partitioned else versioned_paths(major)
-    versioned = {f"/{doc}{path}": item for path, item in paths.items()}
+    prerelease = doc == "v1-prerelease"
+    versioned = {f"/{doc}{path}": item for path, item in paths.items() if not prerelease or not is_since_1(path)}
     tags = TAGS | PARTITION_TAGS if partitioned else TAGS
     parameters = PARAMETERS | RENDERED_PARAMETERS | (PARTITION_PARAMETERS if partitioned else {})
     described = {**versioned, **unversioned_paths()}
     if secured:
         described = with_tokens(described, ANNOUNCED)
-    schemas = SCHEMAS | OPERATION_SCHEMAS | TAG_SCHEMAS | (PARTITION_SCHEMAS if partitioned else {})
+    schemas = SCHEMAS | OPERATION_SCHEMAS | TAG_SCHEMAS | UPDATE_SCHEMAS | EXPORT_SCHEMAS
+    schemas |= PARTITION_SCHEMAS if partitioned else {}
     return {
         "openapi": "3.0.1",
         "info": info,
@@ -93,7 +99,7 @@ def document(
         "components": {
             "schemas": schemas,
             "parameters": parameters,
-            "headers": HEADERS | RENDERED_HEADERS,
+            "headers": HEADERS | RENDERED_HEADERS | WORKITEM_HEADERS | SUBSCRIPTION_HEADERS,
             **({"securitySchemes": SCHEME} if secured else {}),
         },
     }

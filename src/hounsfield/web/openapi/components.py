@@ -31,6 +31,15 @@ PARAMETERS: Json = {
     "studyInstanceUid": _uid("studyInstanceUid", "StudyInstanceUID"),
     "seriesInstanceUid": _uid("seriesInstanceUid", "SeriesInstanceUID"),
     "sopInstanceUid": _uid("sopInstanceUid", "SOPInstanceUID"),
+    "workitemInstanceUid": _uid("workitemInstanceUid", "The workitem's SOPInstanceUID"),
+    "aetitle": {
+        "name": "aetitle",
+        "in": "path",
+        "required": True,
+        "description": "AE title of the subscriber.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 16},
+        "example": "READING1",
+    },
     "frames": {
         "name": "frames",
         "in": "path",
@@ -85,6 +94,12 @@ PARAMETERS: Json = {
         "in": "header",
         "description": "ETag of an earlier answer, as it was sent or quoted, several, or *.",
         "schema": {"type": "string"},
+    },
+    "requestOriginal": {
+        "name": "msdicom-request-original",
+        "in": "header",
+        "description": "`true` for what instances were before any bulk update.",
+        "schema": {"type": "boolean", "default": False},
     },
     "contentEncoding": {
         "name": "Content-Encoding",

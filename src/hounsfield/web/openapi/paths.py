@@ -28,11 +28,15 @@ from hounsfield.web.openapi.components import (
     query,
     response,
 )
+from hounsfield.web.openapi.export import export_operations
 from hounsfield.web.openapi.extended_query_tags import tag_operations
 from hounsfield.web.openapi.operations import operation_operations
 from hounsfield.web.openapi.rendered import rendered_operations, wado_uri_operation
 from hounsfield.web.openapi.retrieval import retrieve_operations
 from hounsfield.web.openapi.schemas import Json, array, ref
+from hounsfield.web.openapi.update import update_operations
+from hounsfield.web.openapi.workitem_subscriptions import subscription_operations
+from hounsfield.web.openapi.workitems import workitem_operations
 
 PARTITION_TAGS = {"Partitions": "Separate sets of studies on one server."}
 """Further tags of a server with data partitions."""
@@ -41,9 +45,12 @@ TAGS = {
     "Store": "STOW-RS: instances into the archive.",
     "Query": "QIDO-RS: searches.",
     "Retrieve": "WADO-RS: files, frames, metadata, bulk data and pictures; WADO-URI.",
+    "Update": "Attributes of whole studies, set anew.",
     "Delete": "Studies, series and instances out of the archive.",
     "ChangeFeed": "The ordered log of everything stored and deleted.",
     "ExtendedQueryTag": "Attributes that are made searchable.",
+    "Worklist": "UPS-RS: workitems (PS3.18 §11).",
+    "Export": "Copies of files somewhere else.",
     "Operations": "Long-running work in the background.",
     "Cast": "DICOM Cast: the copy of the metadata in a FHIR server.",
     "Capabilities": "What the service can do (PS3.18 §8.9).",
@@ -51,6 +58,11 @@ TAGS = {
 }
 
 _STUDIES = "/studies"
+
+
+def is_since_1(path: str) -> bool:
+    """Whether version 1.0-prerelease lacks a path."""
+    return path.endswith("/export")
 
 
 def partitioned_paths(major: int) -> Json:
@@ -79,10 +91,14 @@ def versioned_paths(major: int) -> Json:
         retrieve_operations(major),
         rendered_operations(STUDY, SERIES, INSTANCE),
         wado_uri_operation(),
+        update_operations() if major > 1 else iter(()),
         _delete(),
         _change_feed(major),
         tag_operations(major),
+        export_operations(major),
         operation_operations(major),
+        workitem_operations(),
+        subscription_operations(),
         _capabilities(),
     )
     for operations in groups:

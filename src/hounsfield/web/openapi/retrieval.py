@@ -82,6 +82,7 @@ def _files() -> Operations:
             **UNAVAILABLE,
         }
         parameters = [parameter("accept")] + ([parameter("range")] if ranged else [])
+        parameters += [] if "frames" in path else [parameter("requestOriginal")]
         if ranged:
             responses = _ranged(responses, ranged)
         more = {
@@ -151,7 +152,7 @@ def _metadata(major: int) -> Operations:
         }
         more = {
             "description": f"Attributes of VR OB, OD, OF, OL, OV, OW and UN are left out.{dropped}",
-            "parameters": [parameter("bulkData"), parameter("ifNoneMatch")],
+            "parameters": [parameter("bulkData"), parameter("ifNoneMatch"), parameter("requestOriginal")],
         }
         summary = f"Retrieve the metadata of {'an' if level == 'instance' else 'a'} {level}"
         yield path + "/metadata", "get", operation("Retrieve", operation_id, summary, responses, **more)

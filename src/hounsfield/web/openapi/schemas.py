@@ -17,6 +17,12 @@ CAST_TABLES = [
     "TransientRetryExceptionTable",
 ]
 """Where cast records what went wrong (dicom-cast.md §5)."""
+CAST_STANDSTILLS = [
+    "CastToFhirForbidden",
+    "DicomToCastForbidden",
+    "CastMIUnavailable",
+    "CastingFailedForOtherReasons",
+]
 CAST_RETRYABLE = CAST_TABLES[:2] + CAST_TABLES[3:4]
 """Of these the ones with entries that were skipped."""
 
@@ -169,12 +175,27 @@ SCHEMAS: Json = {
                 **_object("Number of recorded errors by table.", {name: _integer("Rows.") for name in CAST_TABLES}),
                 "nullable": True,
             },
+            "failures": _object(
+                "How often casting came to a standstill since the database was made, by reason.",
+                {name: _integer("Times.") for name in CAST_STANDSTILLS},
+            ),
             "retries": array("CastRetryRequest", "Requests to try skipped entries again, not yet worked off."),
             "tableStore": {
                 **_object(
                     "How copying the error tables to Azure tables goes; null where that is not asked for.",
                     {
                         "waiting": _integer("Rows, and removals of rows, that are to be copied."),
+                        "lastError": _CAST_ERROR_IN_WORDS,
+                    },
+                ),
+                "nullable": True,
+            },
+            "workitems": {
+                **_object(
+                    "How casting workitems to Tasks goes; null where that is not asked for.",
+                    {
+                        "lag": _integer("Workitems whose last change is not dealt with."),
+                        "lagSeconds": _number("How long the oldest of them has waited; 0 without any."),
                         "lastError": _CAST_ERROR_IN_WORDS,
                     },
                 ),
@@ -284,8 +305,10 @@ CAST_STATUS: Json = {
     "current": None,
     "lastError": None,
     "errorCounts": dict.fromkeys(CAST_TABLES, 0),
+    "failures": dict.fromkeys(CAST_STANDSTILLS, 0),
     "retries": [],
     "tableStore": None,
+    "workitems": None,
 }
 
 CAST_ERRORS: Json = {
@@ -307,6 +330,11 @@ CAST_ERRORS: Json = {
 
 CAST_RETRY: Json = {"tables": ["FhirFailToStoreExceptionTable"], "entries": 3}
 
+CAST_REBUILD: Json = {
+    "id": "4853cda8c05c44e497d2bc071f8e92c4",
+    "href": "http://127.0.0.1:8080/v2/operations/4853cda8c05c44e497d2bc071f8e92c4",
+}
+
 STATISTICS: Json = {
     "studies": 1,
     "series": 2,
@@ -315,6 +343,7 @@ STATISTICS: Json = {
     "recompressedInstances": 0,
     "receivedBytes": 157_286_400,
     "originalBytes": 0,
+    "updatedInstances": 0,
 }
 
 

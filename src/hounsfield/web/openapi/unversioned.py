@@ -86,4 +86,31 @@ def unversioned_paths() -> Json:
                 },
             }
         },
+        "/cast/rebuild": {
+            "post": {
+                "tags": ["Cast"],
+                "operationId": "RebuildCast",
+                "summary": "Make the FHIR server hold what a clean run over the change feed would write",
+                "parameters": [
+                    query(
+                        "fromSequence",
+                        "Only studies with a change feed entry of this sequence or a later one.",
+                        type="integer",
+                        minimum=0,
+                        default=0,
+                    )
+                ],
+                "responses": {
+                    "202": response(
+                        "An operation does it.",
+                        json_content(JSON, ref("OperationReference"), schemas.CAST_REBUILD),
+                        {"Location": "Location"},
+                    ),
+                    "400": problem("fromSequence is not the sequence of an entry."),
+                    "409": problem("A rebuild is under way, or DICOM Cast is switched off.")
+                    | {"headers": {"Location": {"$ref": "#/components/headers/RunningOperation"}}},
+                    **UNAVAILABLE,
+                },
+            }
+        },
     }

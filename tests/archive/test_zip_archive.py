@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hounsfield.web.zip_archive import Entry, ZipWriter, zip_length
+from hounsfield.archive.zip_archive import Entry, ZipWriter, zip_length
 
 MOMENT = time.strptime("2024-02-03 04:05:06", "%Y-%m-%d %H:%M:%S")
 FILES = st.dictionaries(
