@@ -39,8 +39,11 @@ peers: $(DEV_STAMP)  ## what the tests talk to: PostgreSQL, Azurite, an independ
 	@sh tests/peers/install.sh
 	@$(BIN)/hounsfield viewer install || true
 
+# Many tests kill, race or wait for other processes. One that fails is tried once more, and named as RERUN in the summary:
+# who sees it there looks into it. What hypothesis has found fails again.
 test: peers      ## all tests, in two processes: a server and its client seldom keep a processor busy
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	@$(BIN)/python -m compileall -q src tests  # some machines forbid Python to do so by itself; hundreds of servers start
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --reruns 1 -raR
 
 check: $(DEV_STAMP)  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

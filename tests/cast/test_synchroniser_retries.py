@@ -94,15 +94,16 @@ async def test_a_proxy_that_answers_for_a_server_that_is_away_skips_no_entry(
     """404 of an ingress, or a page that speaks of maintenance, for longer than the budget."""
     archive.store(A, ct())
     archive.store(OTHER_STUDY, ct(PatientID="P2"))
-    clock = asyncio.get_running_loop().time
-    end = clock() + 0.3
+    refused = 0
 
     def instead(line: str) -> Exception | None:
+        nonlocal refused
         faulty.requests.append(line)
-        # Who has been refused finds it away a little longer.
         if line == "GET metadata":
-            return status(code)() if clock() < end + 0.1 else None
-        return status(code)() if clock() < end and line.startswith(match) else None
+            # Who has been refused finds it away a little longer.
+            refused += 1
+            return status(code)() if refused <= 9 else None
+        return status(code)() if refused < 7 and line.startswith(match) else None
 
     faulty._next = instead  # type: ignore[method-assign]
     state = await cast(archive, faulty, total_retry_duration=timedelta(seconds=0.1))
@@ -196,10 +197,14 @@ async def test_a_server_that_serves_nobody_but_tells_what_it_can_do_skips_no_ent
     archive.store(A, ct())
     archive.store(OTHER_STUDY, ct(PatientID="P2"))
     clock = asyncio.get_running_loop().time
-    end = clock() + 0.4
+    end: float | None = None
 
     def busy(line: str) -> Exception | None:
-        return status(code)() if clock() < end and line != "GET metadata" else None
+        nonlocal end
+        if line == "GET metadata":
+            return None
+        end = end or clock() + 0.4
+        return status(code)() if clock() < end else None
 
     faulty._next = busy  # type: ignore[method-assign]
     state = await cast(archive, faulty, total_retry_duration=timedelta(seconds=0.05))

@@ -142,6 +142,7 @@ def test_an_attribute_that_is_there_again_where_it_should_not_be(syntax: str) ->
 
 def test_an_icon_s_pixel_data_are_not_where_the_dataset_ends() -> None:
     icon = Dataset()
+    icon.Rows = icon.Columns = icon.BitsAllocated = 8
     icon.PixelData = bytes(64)
     ds = factories.dataset(Rows=8, Columns=8, PixelData=bytes(128), IconImageSequence=Sequence([icon]))
     ds.PatientName = "Some^Name"

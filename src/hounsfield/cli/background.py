@@ -3,11 +3,13 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
-from hounsfield.cli import casting, processes
+from hounsfield.cli import processes
 from hounsfield.cli.logs import configure_logging
 from hounsfield.cli.process_options import ProcessOptions, published
+from hounsfield.errors import HounsfieldError
 
 
 async def run(options: ProcessOptions) -> None:
@@ -20,6 +22,8 @@ async def run(options: ProcessOptions) -> None:
     if options.worker:
         tasks.append(processes.run_worker(archive, settings, Path(options.data_dir), stop))
     if options.cast:
+        from hounsfield.cli import casting
+
         tasks.append(casting.run_embedded(options, archive.database, stop))
     await asyncio.gather(*tasks)
     await archive.codecs.close()
@@ -27,10 +31,14 @@ async def run(options: ProcessOptions) -> None:
     await archive.database.close()
 
 
-if __name__ == "__main__":
-    processes.die_with_supervisor(published().supervisor)
-    # Ctrl-C reaches the whole process group; the supervisor then ends this process in its turn.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def main() -> None:
+    """The whole life of the process; the options come from the parent's environment."""
+    options = published()
+    processes.die_with_supervisor(options.supervisor)
     # Casting never delays a DICOM request (dicom-cast.md §2): it gets the processor time those leave.
     os.nice(19)
-    asyncio.run(run(published()))
+    try:
+        asyncio.run(run(options))
+    except HounsfieldError as error:
+        print(f"hounsfield: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from error

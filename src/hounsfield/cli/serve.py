@@ -5,7 +5,6 @@ import ipaddress
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -327,14 +326,14 @@ def refuse_lost_partitions(settings: Settings, data_dir: Path) -> None:
 
 def _run(options: ProcessOptions, workers: int) -> None:
     """Supervise the API processes and the background process until a signal comes."""
-    from hounsfield.cli import application
+    from hounsfield.cli import application, background
     from hounsfield.serving.supervisor import Supervisor, listen
 
     supervisor = Supervisor(
         application.create,
         listen(options.host, options.port),
         workers,
-        companion=[sys.executable, "-m", "hounsfield.cli.background"] if options.worker or options.cast else None,
+        companion=background.main if options.worker or options.cast else None,
         drain_seconds=DRAIN_SECONDS,
         report=lambda text: typer.echo(f"hounsfield: {text}", err=True),
     )

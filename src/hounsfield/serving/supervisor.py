@@ -1,13 +1,12 @@
-"""Several serving processes on one socket, and one command beside them: started, watched, replaced, ended."""
+"""Several serving processes on one socket, and one process beside them: started, watched, replaced, ended."""
 
 import multiprocessing
 import multiprocessing.connection
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
@@ -20,7 +19,7 @@ RESTART_SECONDS = 1.0
 BACKLOG = 2048
 """Connections the kernel holds for us."""
 _NOBODY = 1 << 30  # connections of a process that is not there: nobody waits for it
-_LOOK_SECONDS = 0.5
+_NAP_SECONDS = 0.5
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,7 +38,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Supervisor:
-    """Keeps ``workers`` serving processes and a ``companion`` command running until SIGTERM or SIGINT comes."""
+    """Keeps ``workers`` serving processes and one ``companion`` running until SIGTERM or SIGINT comes."""
 
     def __init__(
         self,
@@ -47,11 +46,14 @@ class Supervisor:
         listener: socket.socket,
         workers: int,
         *,
-        companion: Sequence[str] | None,
+        companion: Callable[[], None] | None,
         drain_seconds: float,
         report: Callable[[str], None],
     ) -> None:
-        """``create`` makes the application, in each process; ``report`` tells a person of what died."""
+        """``create`` makes the application, in each process; ``companion`` is what another one does until SIGTERM.
+
+        ``report`` tells a person of what died.
+        """
         # Forked where that is safe: what is loaded already is shared.
         self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._arguments = (create, listener)
@@ -60,24 +62,33 @@ class Supervisor:
         self._drain_seconds = drain_seconds
         self._report = report
         self._workers: list[BaseProcess] = []
-        self._companion_command = companion
-        self._companion: subprocess.Popen[bytes] | None = None
+        self._companion_work = companion
+        self._companion: BaseProcess | None = None
         self._stopping = False
 
     def run(self, ready: Callable[[], None]) -> None:
         """Start everything, call ``ready``, and return when all has ended."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        if self._companion_command is not None:
-            self._companion = subprocess.Popen(self._companion_command)
+        # Written to by the interpreter when a signal comes, as its handler alone would not end a wait.
+        signalled, wake = socket.socketpair()
+        wake.setblocking(False)
+        signal.set_wakeup_fd(wake.fileno())
+        self._companion = self._accompany()
         self._workers = [self._start(slot) for slot in range(len(self._counts))]
         ready()
         while not self._stopping:
-            multiprocessing.connection.wait([worker.sentinel for worker in self._workers], _LOOK_SECONDS)
+            sentinels = [each.sentinel for each in self._all()]
+            if signalled in multiprocessing.connection.wait([signalled, *sentinels]):
+                signalled.recv(16)
             if not self._stopping:
                 self._replace_dead()
+        signal.set_wakeup_fd(-1)
         self._listener.close()
         self._end()
+
+    def _all(self) -> list[BaseProcess]:
+        return [*self._workers, *([] if self._companion is None else [self._companion])]
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -87,15 +98,18 @@ class Supervisor:
         worker: BaseProcess = self._context.Process(
             target=process.serve, args=(create, listener, self._counts, slot, self._drain_seconds), name=f"api-{slot}"
         )
-        # The new process has our handler for a moment, which would do nothing there.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        worker.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        return worker
+        return _begun(worker)
+
+    def _accompany(self) -> BaseProcess | None:
+        if self._companion_work is None:
+            return None
+        return _begun(
+            self._context.Process(target=_accompany, args=(self._companion_work, self._listener), name="companion")
+        )
 
     def _replace_dead(self) -> None:
         dead = [slot for slot, worker in enumerate(self._workers) if not worker.is_alive()]
-        companion_died = self._companion is not None and self._companion.poll() is not None
+        companion_died = self._companion is not None and not self._companion.is_alive()
         if not dead and not companion_died:
             return
         for slot in dead:
@@ -109,29 +123,39 @@ class Supervisor:
         for slot in dead:
             self._workers[slot] = self._start(slot)
         if companion_died:
-            assert self._companion_command is not None
-            self._companion = subprocess.Popen(self._companion_command)
+            self._companion = self._accompany()
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_SECONDS))
+            time.sleep(min(left, _NAP_SECONDS))
 
     def _end(self) -> None:
         """End everything, by force what does not go in time."""
-        for worker in self._workers:
-            worker.terminate()
-        if self._companion is not None:
-            self._companion.terminate()
+        processes = self._all()
+        for each in processes:
+            each.terminate()
         deadline = time.monotonic() + self._drain_seconds + 1
-        for worker in self._workers:
-            worker.join(max(0.0, deadline - time.monotonic()))
-            if worker.is_alive():
-                worker.kill()
-                worker.join()
-        if self._companion is not None:
-            try:
-                self._companion.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                self._companion.kill()
-                self._companion.wait()
+        for each in processes:
+            each.join(max(0.0, deadline - time.monotonic()))
+            if each.is_alive():
+                each.kill()
+                each.join()
+
+
+def _begun(new: BaseProcess) -> BaseProcess:
+    # The new process has our handler for a moment, which would do nothing there.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    new.start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    return new
+
+
+def _accompany(work: Callable[[], None], listener: socket.socket) -> None:
+    """The whole life of a companion. SIGTERM ends it until it takes that itself; SIGINT does not."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    # Whoever accepts nothing is not to keep the port taken.
+    listener.close()
+    work()
