@@ -20,7 +20,15 @@ from pydicom.uid import (
 from hounsfield import __version__
 from hounsfield.dicom.attribute_changes import CHANGEABLE, Change, read_changes
 from hounsfield.dicom.dataset_reader import FIRST_WINDOW
-from hounsfield.dicom.file_meta import IMPLEMENTATION_CLASS_UID
+from hounsfield.dicom.file_meta import (
+    GROUP_LENGTH,
+    IMPLEMENTATION_CLASS,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    file_meta,
+    new_elements,
+    read_file_meta,
+)
 from hounsfield.dicom.part10 import read_instance
 from hounsfield.dicom.rewriting import Range, rewrite
 from hounsfield.dicom.source import BytesSource
@@ -107,11 +115,32 @@ def test_a_file_without_file_meta_gets_one() -> None:
     assert new.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
 
 
+@given(
+    uid=st.sampled_from(["", "1", "12", "1.2.3", "1.2.34", "2.25." + "9" * 39, "\1\1", "A" * 70]),
+    other=st.text("12.", max_size=6),
+)
+def test_only_who_wrote_it_is_new_in_the_file_meta(uid: str, other: str) -> None:
+    """Whatever a file calls its instance there: what was learned of one file is used for the next."""
+    elements = new_elements(ExplicitVRLittleEndian, b"1.2.840.10008.5.1.4.1.1.2", uid.encode())
+    elements = {**elements, IMPLEMENTATION_CLASS: ("UI", b"1.2.3"), 0x00020016: ("AE", other.encode())}
+    file = factories.instance(ExplicitVRLittleEndian)
+    file = file_meta(elements) + file[read_file_meta(memoryview(file))[1] :]
+    new = b"".join(rewrite(BytesSource(file), changes(PatientID=["X"]), "").read())
+    found, start = read_file_meta(memoryview(new))
+    before, _ = read_file_meta(memoryview(file))
+    ours = {IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION_NAME, GROUP_LENGTH}
+    assert {tag: bytes(value) for tag, (_, value) in found.items() if tag not in ours} == {
+        tag: bytes(value) for tag, (_, value) in before.items() if tag not in ours
+    }
+    assert bytes(found[IMPLEMENTATION_CLASS][1]).rstrip(b"\0") == IMPLEMENTATION_CLASS_UID
+    assert int.from_bytes(found[GROUP_LENGTH][1], "little") == start - 144
+
+
 def test_pixel_data_are_a_range_of_the_source() -> None:
     ds = factories.dataset(Rows=512, Columns=512, PixelData=bytes(512 * 512 * 2))
     file = factories.part10(ds)
     made = rewrite(BytesSource(file), changes(PatientName=name("A much longer name^than before")), "")
-    assert sum(len(piece) for piece in made.pieces if isinstance(piece, bytes)) < 500
+    assert sum(len(piece) for piece in made.pieces if isinstance(piece, bytes)) < 1000
     last = made.pieces[-1]
     assert isinstance(last, Range) and last.length > 512 * 512 * 2
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +18,20 @@ from hounsfield.errors import HounsfieldError, NotAcceptable
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"
 _parent: socket.socket | None = None
+_SIGN_SECONDS = 0.2
+"""Pause between signs of life: each of them wakes the other process."""
+_last_sign = 0.0
 
 
 def still_alive() -> None:
-    """Tell whoever waits that the work goes on: each sign starts the time limit anew. Nothing in another process."""
-    if _parent is not None:
+    """Tell whoever waits that the work goes on, if that was not said just now: each sign starts the time limit anew.
+
+    Nothing in another process.
+    """
+    global _last_sign
+    now = time.monotonic()
+    if _parent is not None and now - _last_sign >= _SIGN_SECONDS:
+        _last_sign = now
         _parent.sendall(MESSAGE.pack(Reply.ALIVE, 0))
 
 

@@ -7,6 +7,7 @@ best. Where a new value cannot be written in the file's character set, every tex
 import zlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from hounsfield import __version__
@@ -40,6 +41,12 @@ _FIRST_BULK = 0x7FE00000
 _SINGLE_SETS = frozenset(("latin_1", "UTF8", "GB18030", "GBK", *(f"iso8859_{part}" for part in range(2, 16))))
 """Codecs that write what the first value of Specific Character Set says without any escape."""
 _PIECE = 1 << 20
+_INSTANCE = b"\2\0\3\0UI"
+"""Before the length of Media Storage SOP Instance UID."""
+_OURS: MetaElements = {
+    IMPLEMENTATION_CLASS: ("UI", IMPLEMENTATION_CLASS_UID),
+    IMPLEMENTATION_VERSION_NAME: ("SH", __version__.encode()[:16]),
+}
 
 
 class Range(NamedTuple):
@@ -100,8 +107,9 @@ def rewrite(source: ByteSource, changes: Sequence[Change], transfer_syntax: str)
     head = opened.window[:start] if opened.stream_start is None and start <= len(opened.window) else None
     meta = _new_meta(head or source.read_at(0, start), dataset, transfer_syntax)
     first = _moved(dataset.edits, _FIRST_BULK)
+    pieces = [meta, *_applied(dataset.edits, opened.start, opened.source.size)]
     return Rewritten(
-        pieces=[meta, *_applied(dataset.edits, opened.start, opened.source.size)],
+        pieces=_joined(pieces, opened.window) if opened.stream_start is None else pieces,
         moved=first if opened.stream_start is not None else first + len(meta) - start,
         utf8=dataset.utf8,
         source=opened.source,
@@ -272,6 +280,21 @@ def _applied(edits: Sequence[_Edit], begin: int, end: int) -> list[Piece]:
     return pieces
 
 
+def _joined(pieces: Sequence[Piece], window: bytes) -> list[Piece]:
+    """With ranges that are in ``window``, the first bytes of the source, as bytes: one write is cheaper than copies."""
+    joined: list[Piece] = []
+    known: list[bytes] = []
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            known.append(piece)
+        elif piece.offset + piece.length <= len(window):
+            known.append(window[piece.offset : piece.offset + piece.length])
+        else:
+            joined += [b"".join(known), piece]
+            known.clear()
+    return [*joined, b"".join(known)] if known else joined
+
+
 def _moved(edits: Sequence[_Edit], before: int) -> int:
     return sum(edit.growth for edit in edits if edit.tag < before)
 
@@ -309,19 +332,38 @@ def _written(encoding: Encoding) -> Written:
 
 def _new_meta(head: bytes, dataset: _Dataset, transfer_syntax: str) -> bytes:
     """Preamble, prefix and group 2, which names us as its writer."""
+    at = head.find(_INSTANCE, 132) + len(_INSTANCE) + 2
+    if at > 132 and head[at - 2 : at] != b"\0\0":
+        length = int.from_bytes(head[at - 2 : at], "little")
+        around = _meta_around(head[:at], head[at + length :], length)
+        if around is not None:
+            return head[at : at + length].join(around)
+    kept = _kept(head)
+    if not kept:
+        uids = (_uid(dataset.value(tag)) for tag in (_SOP_CLASS, _SOP_INSTANCE))
+        kept = new_elements(transfer_syntax, *uids)
+    return file_meta({**kept, **_OURS})
+
+
+@lru_cache(maxsize=256)
+def _meta_around(before: bytes, behind: bytes, length: int) -> tuple[bytes, bytes] | None:
+    """What comes before and behind the instance's UID of so many bytes when a head with these around it is written.
+
+    The heads of a series differ in nothing else.
+    """
+    unknown = b"\1" * length
+    new = file_meta({**_kept(before + unknown + behind), **_OURS})
+    first, found, last = new.partition(unknown)
+    return (first, last) if found and unknown not in last else None
+
+
+def _kept(head: bytes) -> MetaElements:
+    """The elements of group 2, which its length is none of."""
     try:
         found, _ = read_file_meta(memoryview(head))
     except DatasetError as problem:
         raise UnreadableInstance("The file meta information is broken.") from problem
-    kept: MetaElements = {tag: element for tag, element in found.items() if tag != GROUP_LENGTH}
-    if not kept:
-        uids = (_uid(dataset.value(tag)) for tag in (_SOP_CLASS, _SOP_INSTANCE))
-        kept = new_elements(transfer_syntax, *uids)
-    ours = {
-        IMPLEMENTATION_CLASS: ("UI", IMPLEMENTATION_CLASS_UID),
-        IMPLEMENTATION_VERSION_NAME: ("SH", __version__.encode()[:16]),
-    }
-    return file_meta({**kept, **ours})
+    return {tag: element for tag, element in found.items() if tag != GROUP_LENGTH}
 
 
 def _uid(raw: bytes | None) -> bytes | None:

@@ -25,9 +25,9 @@ from hounsfield.operations.job import Job, Json, Operation, Part, Plan, Retry, S
 from hounsfield.storage.layout import study_key_parts
 
 KIND = "update"
-BATCH = 256
+BATCH = 512
 """Instances made in one step."""
-BATCH_BYTES = 256 << 20
+BATCH_BYTES = 512 << 20
 """Of their files, so that a step takes seconds whatever their size: more begin a step of their own."""
 NAMED = 5
 """Failed instances that are named in the results."""
