@@ -3,6 +3,7 @@
 import random
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,11 +42,23 @@ def resident(pid: int) -> int:
         return 0
 
 
+def settled(server: Server) -> int:
+    """Memory of all the server's processes once none of them loads or warms up any more."""
+    size, quiet_since = -1, time.monotonic()
+    deadline = quiet_since + 30
+    while time.monotonic() < min(deadline, quiet_since + 1):
+        now = sum(map(resident, server.processes()))
+        if abs(now - size) > 1 << 20:
+            size, quiet_since = now, time.monotonic()
+        time.sleep(0.05)
+    return size
+
+
 @contextmanager
 def watched(server: Server) -> Iterator[Callable[[], tuple[int, int]]]:
     """Looks at the memory of all the server's processes; call for what it was before the block and at most in it."""
     stop = threading.Event()
-    before = sum(map(resident, server.processes()))
+    before = settled(server)
     peak = before
 
     def watch() -> None:
