@@ -34,6 +34,7 @@ POINTS = (
     "operation: cancel asked",
     "operation: stopped",
     "update: drawn",
+    "batch: synced",
     "update: files written",
     "update: filled",
     "update: switched",

@@ -18,7 +18,7 @@ from tests.acceptance.test_crash import check_feed, feed, visible
 from tests.acceptance.test_lifecycle import running
 
 SOURCE = Path(__file__).parents[2] / "src" / "hounsfield"
-STORE = [name for name in POINTS if not name.startswith(("cleanup", "operation", "tag", "update", "export"))]
+STORE = [name for name in POINTS if not name.startswith(("cleanup", "batch", "operation", "tag", "update", "export"))]
 DELETE = [name for name in POINTS if name.startswith("transaction")]
 CLEANUP = [name for name in POINTS if name.startswith("cleanup")]
 SIZES = {"in memory": 8_000, "in a file": 1_500_000}

@@ -100,6 +100,37 @@ def test_everything_is_synced_before_the_put_returns(
     ]
 
 
+def test_a_batch_is_synced_at_its_end(files: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(monkeypatch, tmp_path / "files")
+    with files.batch() as put:
+        for name in ("study/one/first", "study/one/second", "study/two/third"):
+            put(name, [name.encode(), b" and more"])
+        assert not [call for call, _ in recorder.calls if call == "fsync"]
+        recorder.calls.clear()
+    synced = ["first", "second", "third", "one", "root", "study", "two", "root", "study"]
+    assert recorder.calls == [("fsync", name) for name in synced]
+    assert (tmp_path / "files/study/two/third").read_bytes() == b"study/two/third and more"
+
+
+def test_an_error_in_a_batch_leaves_what_came_before_it(
+    files: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "", "/a/path")
+
+    with pytest.raises(StoreUnavailable) as caught, files.batch() as put:
+        put("study/first", b"1")
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "write", fail)
+            put("study/second", b"2")
+    assert "/a/path" not in caught.value.message
+    assert everything_below(tmp_path / "files") == ["study", "study/first"]
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(StoreUnavailable), files.batch() as put:
+            put("study/second", b"2")
+
+
 async def test_place_leaves_only_the_names_to_be_synced(
     files: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

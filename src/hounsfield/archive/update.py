@@ -26,7 +26,7 @@ from hounsfield.storage.local import LocalStore
 logger = logging.getLogger(__name__)
 
 TOGETHER = 8
-"""Files written at the same time: their syncs share one commit of the file system's journal."""
+"""Objects written at the same time where they are no local files."""
 WORTH_PROCESSES = 64
 """Local files from which on processes make them: starting those takes half a second."""
 PIECE = 32
@@ -73,7 +73,7 @@ async def make_versions(
     if not isinstance(archive.files, LocalStore):
         made = await _make_remote(archive, making, sources)
     elif len(sources) < WORTH_PROCESSES:
-        made = await asyncio.to_thread(make_files, archive.files, making, sources, TOGETHER)
+        made = await asyncio.to_thread(make_files, archive.files, making, sources)
     else:
         made = await _make_apart(archive, archive.files.root, making, sources)
     for each in made:
@@ -84,13 +84,12 @@ async def make_versions(
 
 async def _make_apart(archive: Archive, root: Path, making: Making, sources: Sequence[Source]) -> list[Filled | str]:
     """``make_files`` by processes, which take a piece after the other."""
-    processes = min(archive.codecs.limits.processes, TOGETHER)
     arguments = str(root), making
-    gate = asyncio.Semaphore(processes)
+    gate = asyncio.Semaphore(archive.codecs.limits.processes)
 
     async def one(piece: Sequence[Source]) -> list[Filled | str]:
         async with gate:
-            found = await archive.codecs.run(make_files_apart, *arguments, piece, -(-TOGETHER // processes))
+            found = await archive.codecs.run(make_files_apart, *arguments, piece)
         made: list[Filled | str] = pickle.loads(found)  # noqa: S301 - from a process of our own
         return made
 

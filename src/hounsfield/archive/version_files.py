@@ -1,14 +1,13 @@
 """The files of new versions of instances (operations.md §2), and what the index keeps of them.
 
 Of a file only the header is read. What stays is copied by the file system, or streamed where objects are not files.
-Where they are, all of it is done by a few threads, each of which makes one file after another; what these take of the
-interpreter is as much as the copying, so that many files at once are made by processes (archive.codec_processes).
+Where they are, one file is made after another, and all are synced together: threads, each with its own syncs, wait
+longer and take more of the processor. What the interpreter does is as much as the copying, so that many files are made
+by processes (archive.codec_processes).
 """
 
 import pickle
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from hounsfield.errors import InternalError
 from hounsfield.index.fragments import pack, unpack
 from hounsfield.index.instance_versions import Filled, Source
 from hounsfield.storage.errors import ObjectMissing
-from hounsfield.storage.local import LocalStore
+from hounsfield.storage.local import LocalStore, Put
 from hounsfield.storage.object_store import Splice
 
 _CHARACTER_SET = "00080005"
@@ -70,58 +69,39 @@ def prepared(making: Making, file: ByteSource, source: Source) -> tuple[Filled, 
     return Filled(source.version, sum(map(len, pieces)), metadata, frames), pieces
 
 
-def make_files(files: LocalStore, making: Making, sources: Sequence[Source], together: int) -> list[Filled | str]:
-    """Write the files of versions, ``together`` at a time; durable when this returns.
+def make_files(files: LocalStore, making: Making, sources: Sequence[Source]) -> list[Filled | str]:
+    """Write the files of versions, one after another; durable when this returns.
 
     A sentence for one that cannot be made, however often one tries. Raises StoreUnavailable.
     """
-    filled: list[Filled | str] = [""] * len(sources)
-    waiting = deque(enumerate(sources))
-    settling: dict[str, Callable[[], None]] = {}
-
-    def work() -> None:
-        while waiting:
+    made: list[Filled | str] = []
+    with files.batch() as put:
+        for source in sources:
             try:
-                number, source = waiting.popleft()
-            except IndexError:
-                return
-            try:
-                filled[number], settle = _make(files, making, source)
+                made.append(_make(files, put, making, source))
             except (UnreadableInstance, InternalError) as error:
-                filled[number] = error.message
-                continue
-            settling[source.new_key.rpartition("/")[0]] = settle
+                made.append(error.message)
             codec_process.still_alive()
-
-    with ThreadPoolExecutor(together) as threads:
-        working = [threads.submit(work) for _ in range(together)]
-        try:
-            for each in working:
-                each.result()
-        finally:
-            waiting.clear()
-    # The names of all files of a folder become durable with it.
-    for settle in settling.values():
-        settle()
-    return filled
+    return made
 
 
-def make_files_apart(root: str, making: Making, sources: Sequence[Source], together: int) -> bytes:
+def make_files_apart(root: str, making: Making, sources: Sequence[Source]) -> bytes:
     """``make_files`` below ``root`` in a codec process, pickled."""
     files = _stores.get(root)
     if files is None:
         files = _stores[root] = LocalStore(Path(root))
-    return pickle.dumps(make_files(files, making, sources, together))
+    return pickle.dumps(make_files(files, making, sources))
 
 
-def _make(files: LocalStore, making: Making, source: Source) -> tuple[Filled, Callable[[], None]]:
+def _make(files: LocalStore, put: Put, making: Making, source: Source) -> Filled:
     try:
         file = FileSource(f"{files.root}/{source.file_key}")
     except FileNotFoundError:
         raise ObjectMissing from None
     with file:
         filled, new = prepared(making, file, source)
-        return filled, files.place_here(source.new_key, new)
+    put(source.new_key, new)
+    return filled
 
 
 def _metadata(packed: bytes, changes: Sequence[Change], *, utf8: bool) -> bytes:

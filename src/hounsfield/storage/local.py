@@ -6,12 +6,10 @@ directory and, where directories were made, those above. All of it is one job fo
 
 import asyncio
 import builtins
-import errno
 import os
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -23,15 +21,13 @@ from hounsfield.storage import listing
 from hounsfield.storage.descriptor import Descriptor, FileRange
 from hounsfield.storage.directories import Directories, Entered
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated, unavailable
-from hounsfield.storage.object_store import Buffer, Settle, Source, Splice, StoredObject, check_key, probe
-from hounsfield.storage.spool import FILE_MODE, TEMPORARY_PREFIX, Upload
+from hounsfield.storage.files import CHUNK_SIZE, read_exactly, write_file, write_unsynced
+from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
 from hounsfield.storage.threads import Threads
 
 THREADS = 16
 """Files written or read at a time. Syncs of several files share one commit of the file system's journal, so more
 threads than cores pay; beyond this they only wait for each other."""
-CHUNK_SIZE = 1 << 20
-"""Bytes read per hop to a thread."""
 LISTED_AT_A_TIME = 500
 """Objects looked up per hop to a thread."""
 WORTH_LISTING = 16
@@ -43,12 +39,11 @@ NAMES_FOLLOW_CONTENT = frozenset({"ext4", "xfs", "btrfs", "tmpfs"})
 """File systems whose fsync of a file that was just named makes the name durable too. There the sync of the directory
 may run beside the index commit; elsewhere it comes before, so that no visible instance can lose its file."""
 
-_NO_COPY = frozenset((errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP))
-"""What the kernel says where it cannot copy between two files; then this process does."""
-
 _IN_MEMORY_ONLY: int | None = getattr(os, "RWF_NOWAIT", None)
 
 Result = TypeVar("Result")
+Put = Callable[[str, Source], None]
+"""Puts one object of a batch."""
 
 
 class LocalStore:
@@ -93,20 +88,44 @@ class LocalStore:
         entered = await self._run(self._place, key, source)
         return lambda: self._threads.run(self._settle, entered)
 
-    def place_here(self, key: str, source: Source) -> Callable[[], None]:
-        """``place`` in the calling thread; calling what it returns makes the name durable."""
-        entered = self._place(key, source)
-        return lambda: self._settle(entered)
+    @contextmanager
+    def batch(self) -> Iterator[Put]:
+        """Put several objects in the calling thread, by calls of what this gives; all are durable when the block ends.
+
+        The disk works on each while the next is made, and their syncs at the end share one commit of the file
+        system's journal. An error leaves what was put before it, which may not be durable.
+        """
+        files: builtins.list[Descriptor] = []
+        folders: dict[str, Entered] = {}
+
+        def put(key: str, source: Source) -> None:
+            file, entered = self._place_by(write_unsynced, key, source)
+            files.append(file)
+            folders[_split(key)[0]] = entered
+
+        yield put
+        try:
+            for file in files:
+                file.sync()
+            faults.point("batch: synced")
+        except OSError as error:
+            raise unavailable(error) from error
+        for entered in folders.values():
+            self._settle(entered)
 
     def _place(self, key: str, source: Source) -> Entered:
         """Write the object and sync its file; its name may still have to be made durable."""
+        return self._place_by(write_file, key, source)[1]
+
+    def _place_by(
+        self, write: Callable[[str, int, str, Source], Result], key: str, source: Source
+    ) -> tuple[Result, Entered]:
         folder, name = _split(key)
         try:
             for _ in range(ATTEMPTS):
                 try:
                     entered = self._directories.enter(folder)
-                    _write(self._folder, entered.directory.number, name, source)
-                    return entered
+                    return write(self._folder, entered.directory.number, name, source), entered
                 except FileNotFoundError:
                     self._directories.forget(folder)
         except OSError as error:
@@ -132,7 +151,7 @@ class LocalStore:
             offset += len(chunk)
             if offset == end:
                 return
-            chunk = await self._run(_read, file, offset, min(CHUNK_SIZE, end - offset))
+            chunk = await self._run(read_exactly, file, offset, min(CHUNK_SIZE, end - offset))
 
     async def get_many(self, keys: Sequence[str]) -> builtins.list[bytes]:
         """See ObjectStore."""
@@ -236,15 +255,15 @@ class LocalStore:
         end = size if length is None else offset + length
         if max(offset, end) > size:
             raise ObjectTruncated
-        return file, end, _read(file, offset, min(CHUNK_SIZE, end - offset))
+        return file, end, read_exactly(file, offset, min(CHUNK_SIZE, end - offset))
 
     def _read_all(self, key: str) -> bytes:
         file, size = self._open(key)
-        return _read(file, 0, size)
+        return read_exactly(file, 0, size)
 
     def _read_range(self, key: str, offset: int, length: int) -> bytes:
         file, _ = self._open(key)
-        return _read(file, offset, length)
+        return read_exactly(file, offset, length)
 
     def _size(self, key: str) -> int | None:
         try:
@@ -311,129 +330,3 @@ def _split(key: str) -> tuple[str, str]:
     check_key(key)
     folder, _, name = key.rpartition("/")
     return folder, name
-
-
-def _write(root: str, directory: int, name: str, source: Source) -> None:
-    """Make ``source`` the file ``name`` and sync it; on an error nothing is left.
-
-    Named before it is synced: the file systems in use then make its name durable together with its content, so that
-    the sync of the directory finds little left to do. A power cut in between leaves an orphan, as nothing refers to
-    the name yet.
-    """
-    if isinstance(source, Upload) and _move(source, directory, name):
-        return
-    temporary = TEMPORARY_PREFIX + secrets.token_hex(8)
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=directory)
-    current = temporary
-    try:
-        try:
-            if isinstance(source, Splice):
-                _splice(root, file, source)
-            else:
-                _fill(file, source)
-            faults.point("file: written")
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            current = name
-            faults.point("file: named")
-            os.fsync(file)
-            faults.point("file: synced")
-        finally:
-            os.close(file)
-    except BaseException:
-        os.unlink(current, dir_fd=directory)
-        raise
-
-
-def _move(upload: Upload, directory: int, name: str) -> bool:
-    """Make an upload's own file the object. False if it has none, or one on another file system."""
-    file, path = upload.file, upload.path
-    if file is None or path is None:
-        return False
-    # Long before the other sync, so that the name of a large file is not waiting for gigabytes.
-    os.fdatasync(file.number)
-    faults.point("upload: synced")
-    try:
-        os.rename(path, name, dst_dir_fd=directory)
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            return False
-        raise
-    upload.moved()
-    faults.point("upload: moved")
-    try:
-        os.fsync(file.number)
-    except OSError:
-        os.unlink(name, dir_fd=directory)
-        raise
-    return True
-
-
-def _splice(root: str, file: int, source: Splice) -> None:
-    """Write an object made of another; the ranges do not pass through this process where the kernel can copy them."""
-    check_key(source.key)
-    try:
-        other = Descriptor(os.open(f"{root}/{source.key}", os.O_RDONLY | os.O_CLOEXEC))
-    except FileNotFoundError:
-        raise ObjectMissing from None
-    for piece in source.pieces:
-        if isinstance(piece, bytes):
-            _write_all(file, piece)
-        else:
-            _copy(other, file, *piece)
-
-
-def _copy(source: Descriptor, file: int, offset: int, length: int) -> None:
-    """Append part of a file to another. Raises ObjectTruncated."""
-    end = offset + length
-    while offset < end and hasattr(os, "copy_file_range"):
-        try:
-            copied = os.copy_file_range(source.number, file, end - offset, offset)
-        except OSError as error:
-            if error.errno in _NO_COPY:
-                break
-            raise
-        if not copied:
-            raise ObjectTruncated
-        offset += copied
-    while offset < end:
-        data = _read(source, offset, min(CHUNK_SIZE, end - offset))
-        _write_all(file, data)
-        offset += len(data)
-
-
-def _fill(file: int, source: Buffer | Sequence[Buffer] | Upload) -> None:
-    if isinstance(source, Upload):
-        if source.memory is not None:
-            _write_all(file, source.memory)
-            return
-        for offset in range(0, source.size, CHUNK_SIZE):
-            _write_all(file, source.read_at(offset, CHUNK_SIZE))
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        _write_all(file, source)
-    else:
-        for piece in source:
-            _write_all(file, piece)
-
-
-def _write_all(file: int, data: bytes | bytearray | memoryview) -> None:
-    written = os.write(file, data)
-    if written < len(data):
-        view = memoryview(data)
-        while view := view[written:]:
-            written = os.write(file, view)
-
-
-def _read(file: Descriptor, offset: int, length: int) -> bytes:
-    """Exactly ``length`` bytes. Raises ObjectTruncated."""
-    data = os.pread(file.number, length, offset)
-    if len(data) == length:
-        return data
-    parts = [data]
-    missing = length - len(data)
-    while missing:
-        part = os.pread(file.number, missing, offset + length - missing)
-        if not part:
-            raise ObjectTruncated
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)
