@@ -129,3 +129,20 @@ def test_settings_that_cannot_be_used_stop_the_start(tmp_path: Path) -> None:
     ):
         assert name in serve_fails(*arguments, "--set", f"{name}={value}")
     assert not (tmp_path / "data").exists()
+
+
+def test_what_no_process_could_use_is_said_once_and_stops_the_start(tmp_path: Path) -> None:
+    """What only shows when an API process is put together: each would die of it, and be started again for ever."""
+    arguments = ("--port", str(free_port()), "--data-dir", str(tmp_path / "data"))
+    file = tmp_path / "file"
+    file.touch()
+    for name, value, said in (
+        ("BlobStore:ConnectionString", "AccountName=a;geheim", "Azure connection string"),
+        ("Operations:EncryptionKey", "geheim", "Operations:EncryptionKey"),
+        ("ObjectStore:Url", "az://container", "ObjectStore:Url"),
+        ("ObjectStore:Url", f"file://{file}", str(file)),
+        ("ASPNETCORE_TEMP", str(file), "ASPNETCORE_TEMP"),
+    ):
+        text = serve_fails(*arguments, environment={name.replace(":", "__"): value})
+        assert said in text
+        assert "geheim" not in text

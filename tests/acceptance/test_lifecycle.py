@@ -131,6 +131,7 @@ def test_settings_and_folders_that_cannot_be_used(tmp_path: Path) -> None:
         ("DicomServer__Features__EnableFullDicomItemValidation", "perhaps"),
         ("DicomServer__Services__DeletedInstanceCleanup__DeleteDelay", "soon"),
         ("Database__Url", "mysql://root:geheim@localhost/x"),
+        ("Database__Url", "postgresql://root:geheim[@localhost/x"),
         ("DicomServer__Cors__MaxAge", "an hour"),
         ("ObjectStore__Url", "ftp://root:geheim@localhost/x"),
         ("ObjectStore__Url", "s3:///prefix"),
@@ -139,13 +140,17 @@ def test_settings_and_folders_that_cannot_be_used(tmp_path: Path) -> None:
         said = serve_fails(*port, "--data-dir", str(tmp_path / "a"), environment={name: text})
         assert name.replace("__", ":") in said
         assert "geheim" not in said
+    said = serve_fails(*port, "--data-dir", str(tmp_path / "a"), "--cast", "--set", "Fhir:Endpoint=fhir.example.org/r4")
+    assert "Fhir:Endpoint" in said
 
 
 def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
-    environment = {"Database__Url": f"postgresql://user:geheim@127.0.0.1:{free_port()}/x"}
+    database = f"127.0.0.1:{free_port()}"
+    environment = {"Database__Url": f"postgresql://user:geheim@{database}/archive"}
     said = serve_fails("--port", str(free_port()), "--data-dir", str(tmp_path / "data"), environment=environment)
     assert "geheim" not in said
-    assert "database" in said
+    assert f"archive at {database}" in said
+    assert "Database:Url" in said
 
 
 # --- stopping ---

@@ -20,7 +20,6 @@ from hounsfield.index import feed
 from hounsfield.security import roles
 from hounsfield.security.audit import Audit, AuditLog, AuditOptions
 from hounsfield.settings import Settings
-from hounsfield.storage.spool import Spool
 from hounsfield.web import hosts
 from hounsfield.web.access import Access
 from hounsfield.web.app import Application, Parts
@@ -62,7 +61,7 @@ def build(options: ProcessOptions) -> Application:
     settings = options.effective
     configure_logging(settings)
     data_dir = Path(options.data_dir)
-    spool = Spool(processes.spool_directory(settings, data_dir))
+    spool = processes.open_spool(settings, data_dir)
     archive = processes.open_archive(settings, data_dir, spool)
     checks: dict[str, Check] = {
         "IndexDatabase": answers(archive.database.check, "The index database answers."),

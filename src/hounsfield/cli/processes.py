@@ -14,6 +14,7 @@ from hounsfield.archive.version_files import UpdateOptions
 from hounsfield.cli.process_options import database_url
 from hounsfield.cli.store_settings import delete_delay, object_store
 from hounsfield.database.connect import open_database
+from hounsfield.errors import SettingsError, StoreUnavailable
 from hounsfield.operations.cleanup import CleanupOptions
 from hounsfield.operations.export.opening import Opener, Sinks
 from hounsfield.operations.job import Job
@@ -68,14 +69,34 @@ def keep_freed_memory() -> None:
 
 
 def open_object_store(settings: Settings, data_dir: Path) -> ObjectStore:
-    """The object store the settings mean, or files in the data directory."""
-    return open_store(*object_store(settings), data_dir / "dicom")
+    """The object store the settings mean, or files in the data directory. Raises SettingsError."""
+    url, options = object_store(settings)
+    try:
+        return open_store(url, options, data_dir / "dicom")
+    except StoreUnavailable as error:
+        place = url or data_dir / "dicom"
+        raise SettingsError(f"Files cannot be kept in {place} (ObjectStore:Url): {_reason(error)}.") from error
 
 
 def spool_directory(settings: Settings, data_dir: Path) -> Path:
     """Where large uploads wait: below ASPNETCORE_TEMP, or in the data directory."""
     temporary = settings.text("ASPNETCORE_TEMP")
     return Path(temporary) / "hounsfield-spool" if temporary else data_dir / "spool"
+
+
+def open_spool(settings: Settings, data_dir: Path) -> Spool:
+    """The spool in that folder. Raises SettingsError."""
+    directory = spool_directory(settings, data_dir)
+    try:
+        return Spool(directory)
+    except StoreUnavailable as error:
+        raise SettingsError(f"Uploads cannot wait in {directory} (ASPNETCORE_TEMP): {_reason(error)}.") from error
+
+
+def _reason(error: StoreUnavailable) -> str:
+    """What the system said about a folder."""
+    cause = error.__cause__
+    return cause.strerror if isinstance(cause, OSError) and cause.strerror else error.message.rstrip(".")
 
 
 def open_archive(settings: Settings, data_dir: Path, spool: Spool | None = None) -> Archive:

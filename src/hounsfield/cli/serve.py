@@ -2,12 +2,14 @@
 
 import asyncio
 import ipaddress
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,12 +18,12 @@ from hounsfield.cli import listening, setting_arguments
 from hounsfield.cli.process_options import ProcessOptions, audiences, database_url, publish
 from hounsfield.cli.settings_sources import load_settings
 from hounsfield.cli.store_settings import names_table_store, object_store
-from hounsfield.database.connect import open_database
-from hounsfield.errors import SettingsError
+from hounsfield.database.connect import open_database, place
+from hounsfield.errors import SettingsError, StoreUnavailable
 from hounsfield.index.partitions import is_partitioned
 from hounsfield.security import roles
 from hounsfield.security.credentials import credential
-from hounsfield.security.urls import is_safe_url, require_safe_url
+from hounsfield.security.urls import is_safe_url, require_safe_url, require_web_url
 from hounsfield.settings import Settings
 from hounsfield.storage.urls import check_url
 
@@ -65,15 +67,14 @@ def serve(
 ) -> None:
     """Run the DICOMweb API, the background worker, DICOM Cast and the embedded FHIR store, in one command.
 
-    Ready when GET /health/check answers 200. SIGTERM or Ctrl-C finishes the requests under way and stops.
+    Ready when GET /health/check answers 200. SIGTERM or Ctrl-C finishes the
+    requests under way and stops. hounsfield config show lists the settings.
 
     [bold]Examples[/bold]
 
-      hounsfield serve
-
-      hounsfield serve --port 9000 --data-dir /var/lib/hounsfield
-
-      hounsfield serve --no-fhir --set Fhir:Endpoint=https://fhir.example.com/r4
+    hounsfield serve
+    hounsfield serve --port 9000 --data-dir /var/lib/hounsfield
+    hounsfield serve --no-fhir --set Fhir:Endpoint=https://fhir.example.com/r4
     """
     settings = load_settings(config, given)
     host, port = listening.address(host, port, settings.text("ASPNETCORE_URLS"))
@@ -82,6 +83,7 @@ def serve(
     check_url(object_store(settings)[0])
     refuse_credentials_of_anybody(settings)
     if cast and settings.flag("DicomCast:Enabled") and settings.text("Fhir:Endpoint"):
+        require_web_url(settings.text("Fhir:Endpoint"), "Fhir:Endpoint")
         refuse_unfit_credentials(settings, {"Fhir": "Fhir:Endpoint"})
     host = listening.resolved(host)
     require_free_port(host, port)
@@ -116,8 +118,8 @@ def serve(
 def worker(data_dir: DataDir = Path("data"), config: Config = None, given: setting_arguments.Given = None) -> None:
     """Run one background worker: long-running operations, cleanup of deleted files, sweep of orphans.
 
-    Beside `hounsfield serve --no-worker`, with the same settings. Any number may run: they share the operations, and
-    one at a time cleans up.
+    Beside `hounsfield serve --no-worker`, with the same settings. Any number
+    may run: they share the operations, and one at a time cleans up.
     """
     settings = load_settings(config, given)
     prepare_data_dir(data_dir)
@@ -153,21 +155,29 @@ def cast(
 ) -> None:
     """Run DICOM Cast alone: read a DICOMweb server's change feed, keep a FHIR server true to it.
 
-    Reads DicomWeb:Endpoint (or DicomWeb:PrivateEndpoint), ours or any with the reference's change feed, and writes to
-    Fhir:Endpoint; both are required. Position and errors are kept in Database:Url, by default in the data directory.
+    Reads DicomWeb:Endpoint (or DicomWeb:PrivateEndpoint), ours or any with the
+    reference's change feed, and writes to Fhir:Endpoint; both are required.
+    Position and errors are kept in Database:Url, by default in the data
+    directory. Other commands ask a server, from any machine, or look at both
+    sides, and explain themselves with --help:
 
-    `hounsfield cast run` does the same. To ask a server about its DICOM Cast, from any machine:
-    hounsfield cast status, hounsfield cast errors, hounsfield cast retry, hounsfield cast rebuild. To compare
-    archive and FHIR server: hounsfield cast verify.
+    hounsfield cast run      the same as hounsfield cast
+    hounsfield cast status   how far it is
+    hounsfield cast errors   what it could not do
+    hounsfield cast retry    have that tried again
+    hounsfield cast rebuild  make FHIR what a clean run gives
+    hounsfield cast verify   compare archive and FHIR server
 
-    With --port it can be asked itself: /cast/status, /cast/errors, /cast/retry, /health/check and /metrics are there as
-    in a server (hounsfield cast status --at http://127.0.0.1:8081).
+    With --port it can be asked itself: /cast/status, /cast/errors,
+    /cast/retry, /health/check and /metrics are there as in a server
+    (hounsfield cast status --at http://127.0.0.1:8081).
 
     [bold]Examples[/bold]
 
-      DicomWeb__Endpoint=http://127.0.0.1:8080 Fhir__Endpoint=http://127.0.0.1:8090/fhir hounsfield cast --data-dir cast
-
-      hounsfield cast --config appsettings.json --port 8081
+    export DicomWeb__Endpoint=http://127.0.0.1:8080
+    export Fhir__Endpoint=http://127.0.0.1:8090/fhir
+    hounsfield cast --data-dir cast-data
+    hounsfield cast --config appsettings.json --port 8081
     """
     settings = load_settings(config, given)
     roles_text = roles.DEFAULT
@@ -196,6 +206,8 @@ def prepare_cast(settings: Settings, data_dir: Path) -> None:
     normalise_root(settings.text("DicomWeb:Endpoint"))
     private = "DicomWeb:PrivateEndpoint"
     feed = private if settings.text(private) else "DicomWeb:Endpoint"
+    for key in (feed, "Fhir:Endpoint"):
+        require_web_url(settings.text(key), key)
     refuse_unfit_credentials(settings, {"DicomWeb": feed, "Fhir": "Fhir:Endpoint"})
     refuse_unusable_cast(settings)
     if settings.flag("DicomCast:Features:SyncWorkitems") and not settings.text("Database:Url"):
@@ -295,14 +307,18 @@ def prepare_data_dir(data_dir: Path) -> None:
 
 
 def migrate(settings: Settings, data_dir: Path) -> None:
-    """Create or update the database schema."""
+    """Create or update the database schema. Raises SettingsError, also if there is no way to the database."""
     from hounsfield.database.migrate import ensure
 
-    ensure(
-        database_url(settings, data_dir),
-        create=settings.flag("SqlServer:Initialize"),
-        update=settings.flag("SqlServer:SchemaOptions:AutomaticUpdatesEnabled"),
-    )
+    url = database_url(settings, data_dir)
+    try:
+        ensure(
+            url,
+            create=settings.flag("SqlServer:Initialize"),
+            update=settings.flag("SqlServer:SchemaOptions:AutomaticUpdatesEnabled"),
+        )
+    except StoreUnavailable as error:
+        raise SettingsError(f"{error.message} It is {place(url)}; Database:Url says where it should be.") from error
 
 
 def refuse_lost_partitions(settings: Settings, data_dir: Path) -> None:
@@ -324,11 +340,27 @@ def refuse_lost_partitions(settings: Settings, data_dir: Path) -> None:
         )
 
 
+def _rehearse() -> None:
+    """Build the application once, in a process of its own, and end the start if that fails; the process says why.
+
+    What no API process can do is then said once, where otherwise they would die and be started again for ever.
+    """
+    from hounsfield.cli import application
+
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    process = context.Process(target=application.create, name="rehearsal")
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise typer.Exit(2)
+
+
 def _run(options: ProcessOptions, workers: int) -> None:
     """Supervise the API processes and the background process until a signal comes."""
     from hounsfield.cli import application, background
     from hounsfield.serving.supervisor import Supervisor, listen
 
+    _rehearse()
     supervisor = Supervisor(
         application.create,
         listen(options.host, options.port),

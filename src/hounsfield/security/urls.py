@@ -1,9 +1,20 @@
-"""Which addresses may be trusted with secrets."""
+"""Which addresses can be asked, and which may be trusted with secrets."""
 
 import ipaddress
 from urllib.parse import urlsplit
 
 from hounsfield.errors import SettingsError
+
+
+def require_web_url(url: str, what: str) -> None:
+    """Raise SettingsError unless ``url`` is an absolute http or https URL."""
+    try:
+        parts = urlsplit(url.strip())
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise SettingsError(f"{what} must be an absolute URL that begins with http:// or https://.")
 
 
 def require_safe_url(url: str, what: str) -> None:
