@@ -414,6 +414,11 @@ def test_the_command(client: httpx.Client) -> None:
     done = hounsfield(client, "show", "PatientAge")
     assert done.returncode == 2
     assert "cannot be found" in done.stderr
+    assert "base URL" not in done.stderr
+    done = hounsfield(client, "add", "AccessionNumberr", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    done = hounsfield(client, "add", "StationName", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "succeeded", done
     done = hounsfield(client, "add", "12051003", "--vr", "LO", "--creator", "ACME", "--no-wait")
     assert "hounsfield operations watch" in done.stdout
     assert get(client, "12051003")["privateCreator"] == "ACME"

@@ -68,6 +68,8 @@ def test_a_study_that_failed(
 def test_without_waiting_and_for_programs(server: DicomWebServer, hounsfield: Hounsfield) -> None:
     run = hounsfield("update", "1.2", "--at", server.root, "--set", "PatientID=X", "--no-wait")
     assert run.code == 0 and ID in run.out
+    run = hounsfield("update", "1.2", "--at", server.root, "--set", "PatientID=X", "--no-wait", "--json")
+    assert json.loads(run.out) == {"id": ID}
     run = hounsfield("update", "1.2", "--at", server.root, "--set", "PatientID=X", "--json")
     assert [json.loads(line)["status"] for line in run.out.splitlines()] == ["succeeded"]
 

@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Final, Self
 
 from hounsfield import __version__
@@ -117,10 +118,15 @@ class Answer:
             text = found["error"]["message"] if "error" in found else found["message"]
         return "" if not isinstance(text, str) or text.startswith(("<", "{", "[")) else printable(text, 500)
 
-    def refusal(self, doing: str) -> RequestRefused:
-        """The error to raise when this status means failure: what was refused, the server's words, what to do next."""
+    def refusal(self, doing: str, *, ours: bool = False) -> RequestRefused:
+        """The error to raise when this status means failure: what was refused, the server's words, what to do next.
+
+        Of a Hounsfield server (``ours``) a 404 with words is about what was asked for, not about the address.
+        """
         if self.status in (301, 302, 303, 307, 308):
             advice = f"It points to {printable(self.headers.get('location', 'nowhere'))}: use the base URL there."
+        elif self.status == HTTPStatus.NOT_FOUND and ours and self.sentence:
+            advice = ""
         else:
             advice = _ADVICE.get(self.status, "")
         words = [f"The server refused {doing} (HTTP {self.status}).", self.sentence, advice]

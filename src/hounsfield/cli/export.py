@@ -11,7 +11,7 @@ import typer
 
 from hounsfield.cli.connection import DEFAULT_URL, Connection, RequestRefused, Server
 from hounsfield.cli.json_client import JsonClient, Record, print_json
-from hounsfield.cli.operation_progress import follow, looks, succeeded
+from hounsfield.cli.operation_progress import follow, follow_as_json, succeeded
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
 from hounsfield.cli.terminal import print_table
 
@@ -68,7 +68,6 @@ def export(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield export 1.2.3 1.2.4/5.6 --to "https://name.blob.core.windows.net/exports?sv=…"
     hounsfield export --list studies.txt --to s3://research/ct --format zip --deidentify
     hounsfield export 1.2.3 --to /mnt/exports --format nifti
@@ -129,16 +128,11 @@ def _destination(to: str, endpoint: str, *, managed_identity: bool) -> Record:
 
 
 def _watched(client: JsonClient, operation_id: str, *, as_json: bool) -> Record:
-    if not as_json:
-        ended = follow(client, operation_id)
-        results = ended.get("results") or {}
-        rows = [("operation", operation_id), ("status", str(ended.get("status", "")))]
-        rows += [("error", str(ended["error"]))] if "error" in ended else []
-        print_table(("", ""), [*rows, *((name, str(value)) for name, value in results.items())])
-        return ended
-    newest: Record = {}
-    for record in looks(client, operation_id):
-        if record != newest:
-            print_json(record)
-        newest = record
-    return newest
+    if as_json:
+        return follow_as_json(client, operation_id)
+    ended = follow(client, operation_id)
+    results = ended.get("results") or {}
+    rows = [("operation", operation_id), ("status", str(ended.get("status", "")))]
+    rows += [("error", str(ended["error"]))] if "error" in ended else []
+    print_table(("", ""), [*rows, *((name, str(value)) for name, value in results.items())])
+    return ended

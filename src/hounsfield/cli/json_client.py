@@ -38,7 +38,7 @@ class JsonClient:
             lambda: self.connection.ask(method, target, headers, send if content else None)
         )
         if answer.status not in (200, 202, 204):
-            raise answer.refusal(what)
+            raise answer.refusal(what, ours=True)
         try:
             return json.loads(answer.body) if answer.body else None
         except ValueError as error:

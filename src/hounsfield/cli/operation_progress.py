@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hounsfield.cli.json_client import JsonClient, Record
+from hounsfield.cli.json_client import JsonClient, Record, print_json
 from hounsfield.cli.terminal import ProgressLine, printable
 
 LOOK_SECONDS: Final = 1.0
@@ -28,6 +28,16 @@ def follow(client: JsonClient, operation_id: str) -> Record:
         for newest.record in records:
             pass
     return newest.record
+
+
+def follow_as_json(client: JsonClient, operation_id: str) -> Record:
+    """Print the record whenever it has changed, until the operation ends; the last one."""
+    newest: Record = {}
+    for record in looks(client, operation_id):
+        if record != newest:
+            print_json(record)
+        newest = record
+    return newest
 
 
 def looks(client: JsonClient, operation_id: str) -> Iterator[Record]:

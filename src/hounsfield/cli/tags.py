@@ -8,7 +8,7 @@ import typer
 
 from hounsfield.cli.connection import DEFAULT_URL, Connection, Server
 from hounsfield.cli.json_client import JsonClient, Record, print_json
-from hounsfield.cli.operation_progress import follow, succeeded
+from hounsfield.cli.operation_progress import follow, follow_as_json, succeeded
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
 from hounsfield.cli.terminal import print_table
 
@@ -68,7 +68,6 @@ def tags(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield tags add PatientAge BodyPartExamined --level study
     hounsfield tags add 12051003 --vr LO --creator "ACME 1.0"
     hounsfield tags list
@@ -81,7 +80,7 @@ def tags(
         client = JsonClient(connection, retries)
         if action is Action.ADD:
             entries = [_entry(name, level, vr, creator) for name in named]
-            raise typer.Exit(0 if _add(client, entries, wait=wait) else 1)
+            raise typer.Exit(0 if _add(client, entries, wait=wait, as_json=as_json) else 1)
         if action is Action.ERRORS:
             _print_errors([error for name in named for error in _pages(client, f"{_path(name)}/errors")], as_json)
         elif action is Action.REMOVE:
@@ -120,12 +119,16 @@ def _one(client: JsonClient, action: Action, name: str) -> Record:
     return found
 
 
-def _add(client: JsonClient, entries: list[Record], *, wait: bool) -> bool:
-    """Whether the tags are there, and ready if that was waited for."""
-    operation = client.told("POST", _LIST, "to add", entries)["id"]
+def _add(client: JsonClient, entries: list[Record], *, wait: bool, as_json: bool) -> bool:
+    """Whether the tags are there, and ready if that was waited for. For programs: what is known of the operation."""
+    started: Record = client.told("POST", _LIST, "to add", entries)
+    operation = str(started["id"])
     if not wait:
-        print(f"Operation {operation} indexes what is stored: hounsfield operations watch {operation}")
+        words = f"Operation {operation} indexes what is stored: hounsfield operations watch {operation}"
+        print_json(started) if as_json else print(words)
         return True
+    if as_json:
+        return succeeded(follow_as_json(client, operation))
     ended = follow(client, operation)
     print("The tags are ready." if succeeded(ended) else f"The re-index has ended: {ended.get('status')}.")
     return succeeded(ended)

@@ -6,7 +6,7 @@ import typer
 
 from hounsfield.cli.connection import DEFAULT_URL, Connection, Server
 from hounsfield.cli.json_client import JsonClient, Record, print_json
-from hounsfield.cli.operation_progress import follow, looks, succeeded
+from hounsfield.cli.operation_progress import follow, follow_as_json, succeeded
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
 from hounsfield.cli.terminal import printable
 from hounsfield.dicom import uid
@@ -46,7 +46,6 @@ def update(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield update 1.2.3 --set "PatientName=Doe^Jane" --set PatientID=P-7
     hounsfield update 1.2.3 1.2.4 --set "PatientName=Yamada^Tarou=山田^太郎"
     hounsfield update 1.2.3 --set PatientComments=
@@ -59,13 +58,14 @@ def update(
     body = {"studyInstanceUids": studies, "changeDataset": _dataset(changes)}
     with Connection(Server.at(at, token, timeout)) as connection:
         client = JsonClient(connection, retries)
-        operation_id = client.told("POST", "/studies/$bulkUpdate", "to update the studies", body)["id"]
+        started: Record = client.told("POST", "/studies/$bulkUpdate", "to update the studies", body)
+        operation_id = str(started["id"])
         if not wait:
-            print(f"Operation {operation_id} updates them: hounsfield operations watch {operation_id}")
+            words = f"Operation {operation_id} updates them: hounsfield operations watch {operation_id}"
+            print_json(started) if as_json else print(words)
             return
         if as_json:
-            for record in looks(client, operation_id):
-                print_json(record)
+            record = follow_as_json(client, operation_id)
         else:
             record = follow(client, operation_id)
             _report(record)
