@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from tests import factories
 from tests.acceptance import dicomweb
 from tests.acceptance.test_lifecycle import until
-from tests.server import Server
+from tests.server import Server, empty_index
 
 pytestmark = pytest.mark.acceptance
 
@@ -93,6 +94,11 @@ def _drift_is_mended(client: httpx.Client, server: Server, tmp_path: Path) -> No
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
-    found = hounsfield("cast", "verify", "--data-dir", str(tmp_path / "nothing"))
+    found = hounsfield("cast", "verify", "--data-dir", str(tmp_path / "misspelt"))
+    assert found.returncode == 2
+    assert found.stderr.startswith("hounsfield: There is no index in ")
+    assert not (tmp_path / "misspelt").exists()
+    shutil.copy(empty_index(), tmp_path / "index.db")
+    found = hounsfield("cast", "verify", "--data-dir", str(tmp_path))
     assert found.returncode == 2
     assert found.stderr.startswith("hounsfield: Nothing was ever cast from this data directory.")

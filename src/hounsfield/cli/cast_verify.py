@@ -19,7 +19,7 @@ from hounsfield.cli.serve import Config, migrate, prepare_data_dir
 from hounsfield.cli.settings_sources import load_settings
 from hounsfield.cli.terminal import ProgressLine, count_text, printable
 from hounsfield.database.connect import open_database
-from hounsfield.errors import HounsfieldError
+from hounsfield.errors import HounsfieldError, SettingsError
 from hounsfield.settings import Settings
 
 
@@ -67,13 +67,15 @@ def verify(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield cast verify --data-dir /var/lib/hounsfield
     hounsfield cast verify --json | jq -r 'select(.problem == "missing").studyInstanceUid'
     hounsfield cast verify --values --wait 120
     """
     settings = load_settings(config, given)
-    prepare_data_dir(data_dir)
+    if not settings.text("Database:Url"):
+        if not (data_dir / "index.db").exists():
+            raise SettingsError(f"There is no index in {data_dir}. Give the --data-dir of the server, or of the cast.")
+        prepare_data_dir(data_dir)
     migrate(settings, data_dir)
     shown = _Shown(values=values, as_json=as_json)
     try:
