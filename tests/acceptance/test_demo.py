@@ -74,5 +74,6 @@ def test_a_taken_port_is_said_and_the_server_on_it_gets_nothing(tmp_path: Path) 
         )
         assert done.returncode == 2
         assert f"Port {server.port}" in done.stderr
+        assert "make run PORT=" in done.stderr
         assert client.get("/statistics").json()["instances"] == 0
         assert not (tmp_path / "data").exists()

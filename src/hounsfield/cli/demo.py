@@ -12,10 +12,12 @@ import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hounsfield import settings as settings_table
 from hounsfield.cli.serve import require_free_port
-from hounsfield.errors import HounsfieldError
+from hounsfield.cli.terminal import printable
+from hounsfield.errors import HounsfieldError, SettingsError
 
 START_SECONDS = 60
 CAST_SECONDS = 60
@@ -38,11 +40,14 @@ def demo(
 
     Ctrl-C stops it; running it again continues with the same data.
     """
-    # Here too, as another server on the port would answer the questions below, and get the samples.
-    require_free_port("127.0.0.1", port)
+    try:
+        # Here too, as another server on the port would answer the questions below, and get the samples.
+        require_free_port("127.0.0.1", port)
+    except SettingsError as error:
+        raise DemoFailed(f"{error.message} With make: make run PORT=9000.") from error
     console = Console(highlight=False, soft_wrap=True)
     root = f"http://127.0.0.1:{port}"
-    console.print(f"Starting Hounsfield on {root}, data in {data_dir.resolve()} …")
+    console.print(Text(f"Starting Hounsfield on {root}, data in {data_dir.resolve()} …"))
     program = [sys.executable, "-m", "hounsfield"]
     address = ["--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen([*program, "serve", *address, "--data-dir", str(data_dir)], env=_environment())
@@ -65,7 +70,8 @@ def demo(
         if server.poll() is None:
             server.terminate()
             server.wait()
-        console.print("Stopped. Your data stay in", str(data_dir.resolve()))
+        if data_dir.exists():
+            console.print(Text(f"Stopped. Your data stay in {data_dir.resolve()}"))
 
 
 def _environment() -> dict[str, str]:
@@ -122,9 +128,8 @@ def _summary(console: Console, client: httpx.Client, root: str) -> None:
     for heading in ("Patient", "Date", "Modalities", "Study Instance UID"):
         table.add_column(heading, overflow="fold")
     for study in studies[:10]:
-        table.add_row(
-            _value(study, "00100010"), _value(study, "00080020"), _value(study, "00080061"), _value(study, "0020000D")
-        )
+        # As they are: brackets in a name are no markup.
+        table.add_row(*(Text(_value(study, tag)) for tag in ("00100010", "00080020", "00080061", "0020000D")))
     console.print(table)
     uid = _value(studies[0], "0020000D") if studies else ""
     imaging_study = f"{root}/fhir/ImagingStudy?identifier=urn:dicom:uid%7Curn:oid:{uid}"
@@ -150,4 +155,5 @@ def _summary(console: Console, client: httpx.Client, root: str) -> None:
 
 def _value(dataset: dict[str, Any], tag: str) -> str:
     values = dataset.get(tag, {}).get("Value", [])
-    return ", ".join(str(value.get("Alphabetic", "")) if isinstance(value, dict) else str(value) for value in values)
+    texts = (str(value.get("Alphabetic", "")) if isinstance(value, dict) else str(value) for value in values)
+    return printable(", ".join(texts))
