@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hounsfield.cli.main import COMMANDS
+from hounsfield.cli.main import COMMANDS, SUBCOMMANDS, Command
 from tests.cli.conftest import CONTROL, Hounsfield, Start
 from tests.cli.dicom_files import folder_of
 from tests.cli.dicomweb_server import DicomWebServer, Handler
@@ -50,11 +50,11 @@ def test_help_of_a_command_has_examples_and_exit_codes(name: str, hounsfield: Ho
     assert "HOUNSFIELD_URL" in run.out
 
 
-@pytest.mark.parametrize("name", CLIENT_COMMANDS)
-def test_lines_of_help_fit_a_terminal(name: str) -> None:
-    function = getattr(importlib.import_module(COMMANDS[name].module), COMMANDS[name].function)
-    prose = function.__doc__.split("[bold]Examples")[0]
-    assert max(len(line.strip()) for line in prose.splitlines()) <= 78
+@pytest.mark.parametrize("command", [*COMMANDS.values(), *SUBCOMMANDS.values()], ids=lambda command: command.sentence)
+def test_lines_of_help_fit_a_terminal(command: Command) -> None:
+    function = getattr(importlib.import_module(command.module), command.function)
+    prose = function.__doc__.split("[bold]Examples")[0].partition("\n")[2]
+    assert max((len(line.strip()) for line in prose.splitlines()), default=0) <= 78
 
 
 def test_version(hounsfield: Hounsfield) -> None:

@@ -47,7 +47,6 @@ def status(at: At = DEFAULT_URL, as_json: AsJson = False, token: Token = None, t
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield cast status
     hounsfield cast status --at https://dicom.example.org --json
     """
@@ -82,7 +81,6 @@ def errors(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield cast errors
     hounsfield cast errors --table FhirFailToStoreExceptionTable --limit 10000
     hounsfield cast errors --study 1.2.840.113619.2.55 --json
@@ -115,7 +113,6 @@ def retry(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield cast retry
     hounsfield cast retry --table FhirFailToStoreExceptionTable
     hounsfield cast retry --study 1.2.840.113619.2.55

@@ -66,7 +66,6 @@ def rebuild(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield cast rebuild
     hounsfield cast rebuild --from-sequence 120000 --at https://dicom.example.org
     hounsfield cast rebuild --data-dir cast --config appsettings.json

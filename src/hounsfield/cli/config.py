@@ -34,13 +34,13 @@ def config(
 ) -> None:
     """Show the effective settings with their origin: default, file, environment or command line.
 
-    Secrets are not shown, nor those in addresses. Below the settings stand keys that were given but change nothing.
+    Secrets are not shown, nor those in addresses. Below the settings stand
+    keys that were given but change nothing.
 
     [bold]Examples[/bold]
 
-      hounsfield config show
-
-      hounsfield config show --config appsettings.json --changed
+    hounsfield config show
+    hounsfield config show --config appsettings.json --changed
     """
     assert action is Action.SHOW
     settings = load_settings(file, given)

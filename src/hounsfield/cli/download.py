@@ -67,7 +67,6 @@ def download(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield download 1.2.840.113619.2.1 --to studies
     hounsfield download 1.2.3 --series 1.2.3.4 --from https://pacs.example.org/dicom-web
     hounsfield download 1.2.3 --transfer-syntax 1.2.840.10008.1.2.1

@@ -57,7 +57,6 @@ def operations(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield operations list
     hounsfield operations watch
     hounsfield operations show 4853cda8c05c44e497d2bc071f8e92c4 --json

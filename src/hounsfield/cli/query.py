@@ -119,7 +119,6 @@ def query(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield query studies PatientID=4711
     hounsfield query studies PatientName=doe --fuzzy StudyDate=20240101-
     hounsfield query studies 'PatientName=Doe^J*' ModalitiesInStudy=CT,MR

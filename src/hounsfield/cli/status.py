@@ -32,7 +32,6 @@ def status(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield status
     hounsfield status https://dicom.example.org --json
     """

@@ -72,7 +72,6 @@ def upload(
 
     [bold]Examples[/bold]
 
-    \b
     hounsfield upload scan.dcm /data/ct-studies archive.zip
     hounsfield upload /data --to https://pacs.example.org/dicom-web --jobs 8
     hounsfield upload /data --report report.json

@@ -33,15 +33,15 @@ def viewer(
 ) -> None:
     """Fetch the files of the OHIF viewer from the npm registry, once; `hounsfield serve` then has it at /viewer.
 
-    The registry is that of npm_config_registry or ~/.npmrc, if they name one. What comes is checked against a digest
-    that this program knows, trimmed, and compressed. The viewer is switched on with
+    The registry is that of npm_config_registry or ~/.npmrc, if they name one.
+    What comes is checked against a digest that this program knows, trimmed,
+    and compressed. The viewer is switched on with
     DicomServer:Features:EnableOhifViewer.
 
     [bold]Examples[/bold]
 
-      hounsfield viewer install
-
-      hounsfield viewer install --from app-3.13.2.tgz --to /srv/viewer
+    hounsfield viewer install
+    hounsfield viewer install --from app-3.13.2.tgz --to /srv/viewer
     """
     directory = (to or default_directory()).resolve()
     present = read_list(directory)
