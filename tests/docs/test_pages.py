@@ -105,8 +105,8 @@ def _options(name: str) -> dict[str, Any]:
 def _written_options() -> dict[str, dict[str, str]]:
     """Default cell by option, by command."""
     everybody = {
-        "all five": ["upload", "download", "query", "status", "operations"],
-        "all but `status`": ["upload", "download", "query", "operations"],
+        "the first five": ["upload", "download", "query", "status", "operations"],
+        "the first five but `status`": ["upload", "download", "query", "operations"],
     }
     written: dict[str, dict[str, str]] = {name: {} for name in COMMANDS}
     for row in table(OPERATE, "Command", "Option", "Default", "Meaning"):
