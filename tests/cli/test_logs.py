@@ -1,5 +1,6 @@
 """Log levels by the reference's categories and by our own."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 
@@ -67,3 +68,28 @@ def test_nothing_makes_urls_show() -> None:
     configure(Default="Debug", httpx="Debug", httpcore="Error")
     assert level("httpx") == "WARNING"
     assert level("httpcore") == "ERROR"
+
+
+def test_texts_of_exceptions_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """They may quote values, and so patients; class and place do."""
+    configure()
+
+    async def fails() -> None:
+        raise ValueError("^".join(("Doe", "Jane")))
+
+    async def forgets() -> None:
+        task = asyncio.create_task(fails())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        del task
+
+    try:
+        asyncio.run(fails())
+    except ValueError as error:
+        logging.getLogger("hounsfield.web.fhir").error("Unexpected error: %s", type(error).__name__, exc_info=error)
+    asyncio.run(forgets())
+    said = capsys.readouterr().err
+    assert said.count("ValueError") >= 2
+    assert "never retrieved" in said
+    assert "in fails" in said
+    assert "Doe^" not in said

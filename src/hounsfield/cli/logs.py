@@ -2,7 +2,9 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import Mapping
+from types import TracebackType
 
 from hounsfield.settings import Settings
 
@@ -33,13 +35,29 @@ NAMING_PATIENTS = ("httpx", "httpcore")
 """These log requests with their URLs, which may name patients."""
 
 
+class _WithoutTexts(logging.Formatter):
+    """Says class and place of an exception, not its text, which may quote values, and those may be patient data."""
+
+    def formatException(self, ei: tuple[object, BaseException | None, TracebackType | None]) -> str:  # noqa: N802
+        """The lines of code it came through, and its class."""
+        _, error, trace = ei
+        return "".join([*traceback.format_tb(trace), type(error).__name__])
+
+
+def _first_line(record: logging.LogRecord) -> bool:
+    """Cuts a record after its first line. What asyncio adds below shows the exception with its text."""
+    record.msg, record.args = record.getMessage().partition("\n")[0], None
+    return True
+
+
 def configure_logging(settings: Settings) -> None:
     """Log to standard error. Of several categories that fit, the longest counts; our own loggers are categories too."""
     levels = settings.log_levels()
     default = _LEVELS[levels.pop("default")]
-    logging.basicConfig(
-        level=default, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_WithoutTexts("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=default, handlers=[handler], force=True)
+    logging.getLogger("asyncio").addFilter(_first_line)
     for room, category in CATEGORIES.items():
         found = _longest(levels, room) or _longest(levels, category.lower())
         if found is not None:
