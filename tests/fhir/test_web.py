@@ -145,6 +145,13 @@ async def test_what_is_not_there(client: httpx.AsyncClient, method: str, path: s
     assert ("allow" in answer.headers) == (status == 405)
 
 
+async def test_who_tries_the_bare_address_is_told_where_to_go(client: httpx.AsyncClient) -> None:
+    said = (await client.get("")).json()["issue"][0]["diagnostics"]
+    for address in (word.rstrip(",") for word in said.split() if word.startswith("http")):
+        assert (await client.get(address)).status_code == 200, address
+    assert "/metadata" in said
+
+
 async def test_allow_names_the_methods(client: httpx.AsyncClient) -> None:
     assert (await client.patch("Patient/a")).headers["allow"] == "GET, PUT, DELETE"
 

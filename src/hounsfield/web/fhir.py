@@ -173,7 +173,9 @@ class FhirApplication:
         known = _methods(call.path)
         method = "GET" if call.request.method == "HEAD" else call.request.method
         if method not in known:
-            raise MethodNotAllowed("There is no such interaction on this URL.")
+            # A person who tries the bare address in a browser is told where to go.
+            hint = "" if call.path else f" See {call.base}/metadata for what there is, {call.base}/Patient for patients."
+            raise MethodNotAllowed(f"There is no such interaction on this URL.{hint}")
         return known[method]
 
     async def _metadata(self, call: Call) -> Response:
