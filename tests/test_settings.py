@@ -218,7 +218,7 @@ def test_a_settings_file_of_the_reference_works_as_it_is() -> None:
             assert str(item).lower() in (str(kept).lower(), str(kept).lower()[:-7], str(kept).lower()[2:-7]), key
         elif key.startswith("Logging:LogLevel:"):
             assert settings.log_levels()[key.removeprefix("Logging:LogLevel:").lower()] == item.lower()
-        elif not key.startswith(("DicomServer:Security:", "DicomServer:Audit:", "KeyVault:")):
+        elif not key.startswith(("DicomServer:Security:", "DicomServer:Audit:")):
             idle.add(key.lower())
     assert settings.without_effect.keys() == idle
     assert settings.duration(DELAY) == timedelta(days=2)

@@ -174,7 +174,9 @@ class FhirApplication:
         method = "GET" if call.request.method == "HEAD" else call.request.method
         if method not in known:
             # A person who tries the bare address in a browser is told where to go.
-            hint = "" if call.path else f" See {call.base}/metadata for what there is, {call.base}/Patient for patients."
+            hint = (
+                "" if call.path else f" See {call.base}/metadata for what there is, {call.base}/Patient for patients."
+            )
             raise MethodNotAllowed(f"There is no such interaction on this URL.{hint}")
         return known[method]
 
