@@ -241,3 +241,13 @@ def test_json_examples_parse(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_in_prose_is_closed(page: Path) -> None:
     assert all(line.count("`") % 2 == 0 for line in prose(page).splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_in_one_piece_and_headings_stand_alone(page: Path) -> None:
+    lines = prose(page).splitlines()
+    for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+        if line.startswith("|") and not above.startswith("|"):
+            assert re.match(r"\|[-: |]+\|$", below), f"a row outside a table: {line}"
+        if line.startswith("#"):
+            assert not above, f"a heading right below a line: {line}"
