@@ -1,11 +1,14 @@
 """What ``make run`` says at the end; tests/acceptance/test_demo.py runs it."""
 
 import io
+import subprocess
+import sys
 
 import httpx
+import pytest
 from rich.console import Console
 
-from hounsfield.cli.demo import _summary
+from hounsfield.cli.demo import DemoFailed, _environment, _summary, _wait_for_cast
 
 ROOT = "http://127.0.0.1:8080"
 
@@ -26,3 +29,21 @@ def test_names_are_shown_as_they_are() -> None:
     assert "Doe[/b]^[red]Jane\N{REPLACEMENT CHARACTER}[2J" in output.getvalue()
     assert "\x1b" not in output.getvalue()
     assert f"{ROOT}/viewer/1.2.3" in output.getvalue()
+
+
+@pytest.mark.parametrize("key", ["DicomServer:Security:Enabled", "DicomServer:Features:EnableDataPartitions"])
+def test_settings_that_do_not_go_with_samples(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(key.replace(":", "__"), "true")
+    with pytest.raises(DemoFailed, match=key):
+        _environment()
+
+
+def test_a_cast_that_is_off_is_not_waited_for() -> None:
+    documents = {"/cast/status": {"enabled": False, "syncedSequence": None}, "/v2/changefeed/latest": {"sequence": 17}}
+    client = httpx.Client(
+        base_url=ROOT,
+        transport=httpx.MockTransport(lambda request: httpx.Response(200, json=documents[request.url.path])),
+    )
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        _wait_for_cast(client, server)
+        server.kill()

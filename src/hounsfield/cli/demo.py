@@ -77,13 +77,18 @@ def demo(
 def _environment() -> dict[str, str]:
     """The server's environment.
 
-    Raises DemoFailed where the server would ask for tokens, as there is nobody to get one from.
+    Raises DemoFailed where the server would ask for tokens, as there is nobody to get one from, or for partitions.
     """
     settings, _ = settings_table.load()
     if settings.flag("DicomServer:Security:Enabled"):
         raise DemoFailed(
             "DicomServer:Security:Enabled is set in the environment, and the samples are loaded without a token. "
             "Unset it, or start `hounsfield serve` and load files with `hounsfield upload --token`."
+        )
+    if settings.flag("DicomServer:Features:EnableDataPartitions"):
+        raise DemoFailed(
+            "DicomServer:Features:EnableDataPartitions is set in the environment, and the samples are for a server "
+            "without. Unset it, or start `hounsfield serve` and load files with `hounsfield upload`."
         )
     ours = {
         key.replace(":", "__"): value
@@ -114,6 +119,8 @@ def _wait_for_cast(client: httpx.Client, server: "subprocess.Popen[bytes]") -> N
             status = client.get("/cast/status").json()
             latest = client.get("/v2/changefeed/latest", params={"includeMetadata": "false"})
         except httpx.TransportError:
+            return
+        if not status["enabled"]:
             return
         newest = latest.json()["sequence"] if latest.status_code == 200 else 0
         if (status.get("syncedSequence") or 0) >= newest:
