@@ -67,6 +67,33 @@ def test_it_runs_and_runs_again_with_the_same_data(tmp_path: Path) -> None:
     assert "Your data stay in" in again
 
 
+def test_ctrl_c_while_samples_are_loaded_ends_it_without_a_word_too_many(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(free_port(), tmp_path / "data"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    watchdog = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
+    try:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("stored:"):
+                os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == 0, said
+        assert "Traceback" not in said
+        assert "Your data stay in" in said
+    finally:
+        watchdog.cancel()
+        process.stdout.close()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_a_taken_port_is_said_and_the_server_on_it_gets_nothing(tmp_path: Path) -> None:
     with running(tmp_path / "other") as server, server.client() as client:
         done = subprocess.run(

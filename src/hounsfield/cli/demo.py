@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,21 +52,32 @@ def demo(
     program = [sys.executable, "-m", "hounsfield"]
     address = ["--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen([*program, "serve", *address, "--data-dir", str(data_dir)], env=_environment())
-    # Ctrl-C reaches the server too, as it is in the same process group; here it only must not raise.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        stopping.set()
+        # Ctrl-C reaches the server too, as it is in the same process group.
+        if number == signal.SIGTERM:
+            server.terminate()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         with httpx.Client(base_url=root, timeout=30) as client:
             if not _wait_until_ready(client, server):
                 raise typer.Exit(server.wait() or 2)
             # Not resumed: the data may have been deleted since an earlier run, and what is there is only counted.
             loaded = subprocess.run([*program, "upload", str(samples), "--to", f"{root}/v2", "--restart"], check=False)
-            if loaded.returncode != 0 and server.poll() is None:
+            if loaded.returncode != 0 and not stopping.is_set():
                 console.print("[yellow]Not every sample could be loaded; see above.[/yellow]")
             _wait_for_cast(client, server)
-            if server.poll() is None:
+            if not stopping.is_set():
                 _summary(console, client, root)
         raise typer.Exit(server.wait())
+    except httpx.TransportError as error:
+        if not stopping.is_set():
+            raise DemoFailed("The server does not answer any more; look at its messages above.") from error
+        raise typer.Exit(server.wait()) from error
     finally:
         if server.poll() is None:
             server.terminate()
