@@ -345,14 +345,19 @@ def _rehearse() -> None:
 
     What no API process can do is then said once, where otherwise they would die and be started again for ever.
     """
-    from hounsfield.cli import application
-
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    process = context.Process(target=application.create, name="rehearsal")
+    process = context.Process(target=_build, name="rehearsal")
     process.start()
     process.join()
     if process.exitcode:
         raise typer.Exit(2)
+
+
+def _build() -> None:
+    from hounsfield.cli import application
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and so this
+    application.create()
 
 
 def _run(options: ProcessOptions, workers: int) -> None:
