@@ -1,6 +1,7 @@
 """Settings as they reach a running server: file, environment, command line (server.md §14)."""
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,7 +17,7 @@ from tests.acceptance import dicomweb
 from tests.acceptance.conftest import QUIET
 from tests.acceptance.dicomweb import ORIGINAL, instance_path
 from tests.acceptance.test_lifecycle import running, serve_fails
-from tests.server import Server, free_port
+from tests.server import Server, empty_index, free_port
 
 pytestmark = pytest.mark.acceptance
 
@@ -105,6 +106,19 @@ def test_a_schema_is_made_and_updated_only_where_that_is_allowed(tmp_path: Path)
     index.close()
     key = "SqlServer:SchemaOptions:AutomaticUpdatesEnabled"
     assert key in serve_fails(*port, "--data-dir", data, environment={key.replace(":", "__"): "false"})
+
+
+def test_a_schema_of_somebody_else_or_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    arguments = ("--port", str(free_port()), "--data-dir", str(tmp_path))
+    with sqlite3.connect(tmp_path / "index.db") as index:
+        index.execute("CREATE TABLE study (number INTEGER)")
+    index.close()
+    assert "study already exists" in serve_fails(*arguments)
+    shutil.copy(empty_index(), tmp_path / "index.db")
+    with sqlite3.connect(tmp_path / "index.db") as index:
+        index.execute("UPDATE alembic_version SET version_num = '9999'")
+    index.close()
+    assert "newer version" in serve_fails(*arguments)
 
 
 def test_a_database_of_the_reference_is_told_not_to_be_used(tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ def ensure(url: str, *, create: bool = True, update: bool = True) -> None:
         return
     if found is None and not create:
         raise SettingsError("The database is empty, and SqlServer:Initialize does not allow to make the schema.")
+    if found is not None and found > HEAD:
+        raise SettingsError(
+            f"The database has been brought up to date by a newer version of Hounsfield (schema {found}, here {HEAD}). "
+            "Install that version, or restore the backup from before."
+        )
     if found is not None and not update:
         raise SettingsError(
             "The database has another schema than this program, and SqlServer:SchemaOptions:AutomaticUpdatesEnabled "
@@ -71,6 +76,10 @@ def main(arguments: Any = None) -> int:
         upgrade(sys.stdin.read().strip())
     except HounsfieldError as error:
         print(error.message, file=sys.stderr)
+        return 1
+    except Exception as error:
+        # SQLAlchemy goes on with the statement and an address.
+        print(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", file=sys.stderr)
         return 1
     return 0
 
