@@ -50,7 +50,8 @@ def conditions(filters: Sequence[Filter], how: How) -> tuple[Condition, ...]:
     pending = {one.attribute.tag: one for one in filters}
     found: list[Condition] = []
     for day, time in _PAIRS.items():
-        if day in pending and time in pending:
+        # A time that is an extended query tag is matched as the reference does: for itself.
+        if day in pending and time in pending and pending[time].attribute.values == pending[day].attribute.values:
             moments = _moments(pending[day], pending[time])
             if moments is not None:
                 found.append(moments)
