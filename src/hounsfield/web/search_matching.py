@@ -147,6 +147,8 @@ def _like(values: Values, column: str, value: str, fold: Callable[[str], str]) -
 
 
 def _name(attribute: Attribute, value: str, how: How) -> Iterable[Condition]:
+    if how.fuzzy:
+        person_name.refuse_quote(value)
     if not _wild(value) and not value.startswith("="):
         if how.fuzzy and attribute.words is not None:
             yield _words(attribute.words, value)
