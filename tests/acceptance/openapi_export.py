@@ -9,7 +9,7 @@ from typing import Protocol
 import httpx
 
 NAME = "Export"
-LARGE = b" " * 1_100_000
+LARGE = b" " * (4 * 1024 * 1024 + 1)
 
 
 class Asked(Protocol):

@@ -121,6 +121,13 @@ def test_files_and_log_in_azure(
     assert client.get("/v2/changefeed/latest").json()["sequence"] == len(client.get("/v2/changefeed?limit=200").json())
 
 
+def test_many_identifiers(client: httpx.Client, study: list[Dataset], allowed: Path) -> None:
+    missing = [f"1.{number}{'1' * 55}/1.2{'2' * 59}/1.3{'3' * 59}" for number in range(1000, 7000)]
+    sent = body(folder(allowed), *missing, identifier(study[0]))
+    assert len(json.dumps(sent)) > 1024 * 1024
+    assert export(client, sent)["results"].items() >= {"exported": 1, "skipped": 6000}.items()
+
+
 @pytest.mark.peer
 def test_a_connection_string_of_the_emulator_in_version_1(
     client: httpx.Client, study: list[Dataset], container: Container, azurite_endpoint: AzuriteServer

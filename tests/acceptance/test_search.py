@@ -130,6 +130,7 @@ def test_other_accept_headers_are_406(client: httpx.Client, accept: str) -> None
         ("limit=-1", "limit"),
         ("limit=x", "limit"),
         ("limit=1.5", "limit"),
+        ("limit=%D9%A3", "limit"),  # a digit three, in Arabic
         ("limit=", "limit"),
         ("LIMIT=0", "limit"),
         ("limit=1&limit=1", "limit"),

@@ -50,6 +50,7 @@ ENTRIES = [
     entry("LargestImagePixelValue", vr="US"),
     entry(PRIVATE_TAG, vr="LO", creator=PRIVATE_CREATOR),
     entry("PerformingPhysicianName", "Study"),
+    entry("PerformedProcedureStepStartTime", "Series"),
 ]
 ROUTES = {
     "studies": "S",
@@ -105,6 +106,14 @@ def test_each_level_at_its_routes(client: httpx.Client, path: str) -> None:
     if "I" in ROUTES[path]:
         assert found(client, ds, path, **{PRIVATE_TAG: "DEEP"})
         assert not found(client, ds, path, **{PRIVATE_TAG: "other"})
+
+
+@pytest.mark.parametrize(("times", "expected"), [("09-11", True), ("11-12", False), ("1015-1015", True)])
+def test_a_time_that_is_a_tag_counts_for_itself(client: httpx.Client, times: str, expected: bool) -> None:
+    ds = factories.dataset(PerformedProcedureStepStartDate="20240131", PerformedProcedureStepStartTime="1015")
+    dicomweb.store(client, ds)
+    days = {"PerformedProcedureStepStartDate": "20240101-20240201"}
+    assert found(client, ds, "series", **days, PerformedProcedureStepStartTime=times) is expected
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def test_fuzzy_matching_leaves_other_filters_exact(client: httpx.Client) -> None
 
 def test_a_quote_is_refused_in_a_fuzzy_name_only(client: httpx.Client) -> None:
     refused(client, "studies", "PatientName=%22jo&fuzzymatching=true", "PatientName")
+    refused(client, "studies", "PatientName=%22jo*&fuzzymatching=true", "PatientName")
     assert client.get("/v2/studies?PatientName=%22jo%22").status_code == 204
     assert client.get("/v2/studies?PatientID=%22jo%22&fuzzymatching=true").status_code == 204
 

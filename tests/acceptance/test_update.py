@@ -70,7 +70,8 @@ def stored(client: httpx.Client, **attributes: Any) -> Dataset:
 
 def test_an_update_from_request_to_result(client: httpx.Client) -> None:
     first = stored(client, Rows=64, Columns=64, PixelData=bytes(range(256)) * 32)
-    dicomweb.store(client, dicomweb.sibling(first, same_series=False, PatientID=first.PatientID))
+    second = dicomweb.sibling(first, same_series=False, PatientID=first.PatientID)
+    dicomweb.store(client, second)
     file = client.get(instance_path(first), headers={"accept": ORIGINAL}).content
     before = client.get(f"{study_path(first)}/metadata")
     frame = client.get(f"{instance_path(first)}/frames/1", headers=OCTETS).content
@@ -110,6 +111,8 @@ def test_an_update_from_request_to_result(client: httpx.Client) -> None:
     old = client.get(f"{study_path(first)}/metadata", headers=WAS)
     assert old.json() == before.json()
     assert old.headers["etag"] == before.headers["etag"] != after.headers["etag"]
+    versions = [int(client.get(f"{instance_path(ds)}/metadata").headers["etag"]) for ds in (first, second)]
+    assert after.headers["etag"] == f"{max(versions)}-2"
     assert (
         client.get(f"{study_path(first)}/metadata", headers={"if-none-match": before.headers["etag"]}).status_code
         == 200
@@ -230,6 +233,7 @@ def test_every_bad_attribute_is_named_and_nothing_happens(client: httpx.Client) 
         "0020000d": element("UI", "1.2"),
         "00100010": name("Good"),
         "00100030": element("DA", "whenever"),
+        "00100032": element("TM", "10-11"),
     }
     body = {"studyInstanceUids": [str(ds.StudyInstanceUID)], "changeDataset": dataset}
     before = client.get("/v2/operations").json()
@@ -240,7 +244,12 @@ def test_every_bad_attribute_is_named_and_nothing_happens(client: httpx.Client) 
     comments = [item["00000902"]["Value"][0] for item in items]
     assert comments[0] == "DICOM100: (0020,000d) - Updating the tag is not supported"
     assert comments[1].startswith("DICOM100: (0010,0030) - ") and "whenever" not in response.text
-    assert len(comments) == 2
+    assert comments[2].startswith("DICOM100: (0010,0032) - ")
+    assert len(comments) == 3
+    for date in ("20230229", "20230101-20230102"):
+        body["changeDataset"] = {"00100030": element("DA", date)}
+        response = client.post(URL, json=body)
+        assert response.status_code == 400 and "(0010,0030)" in response.text and date not in response.text
     assert client.get("/v2/operations").json() == before
 
 

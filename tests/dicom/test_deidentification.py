@@ -113,6 +113,39 @@ def test_nothing_that_identifies_is_left_in_any_encoding(syntax: str) -> None:
     assert after.PatientID == Deidentifier(KEY).patient(SECRET)
 
 
+def code(value: str, meaning: str) -> Dataset:
+    ds = Dataset()
+    ds.CodeValue, ds.CodingSchemeDesignator, ds.CodeMeaning = value, "99LOCAL", meaning
+    return ds
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_words_in_sequences_that_are_replaced(syntax: str) -> None:
+    inner, text = Dataset(), Dataset()
+    for item, kind in ((inner, "TEXT"), (text, "CONTAINER")):
+        item.RelationshipType, item.ValueType, item.TextValue = "CONTAINS", kind, f"{SECRET} fell off a ladder"
+        item.ConceptNameCodeSequence = Sequence([code("121071", "Finding")])
+    text.ContentSequence = Sequence([inner])
+    operator = Dataset()
+    operator.PersonIdentificationCodeSequence = Sequence([code(SECRET, SECRET)])
+    ds = factories.dataset(
+        ContentSequence=Sequence([text]),
+        OperatorIdentificationSequence=Sequence([operator]),
+        InstitutionCodeSequence=Sequence([code(SECRET, SECRET)]),
+    )
+    after = cleaned(factories.part10(ds, syntax))
+    assert SECRET not in str(after)
+    # What tells a program how to read it stays.
+    (item,) = after.ContentSequence
+    assert (item.TextValue, item.ValueType, item.ContentSequence[0].RelationshipType) == (
+        "ANONYMIZED",
+        "CONTAINER",
+        "CONTAINS",
+    )
+    assert item.ContentSequence[0].ConceptNameCodeSequence[0].CodeMeaning == "Finding"
+    assert after.InstitutionCodeSequence[0].CodingSchemeDesignator == "ANONYMIZED"
+
+
 def test_identifiers_are_consistent_within_a_key_and_nobody_elses() -> None:
     one, other = Deidentifier(KEY), Deidentifier(b"x" * 32)
     assert one.uid("1.2") == Deidentifier(KEY).uid("1.2") != one.uid("1.3")

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hounsfield.dicom.dates import parse_date, parse_time
 from hounsfield.dicom.dictionary import attribute, display_tag, key_of
 from hounsfield.dicom.encodings import VRS
 from hounsfield.dicom.json_values import BadValue, value_field
@@ -33,6 +34,8 @@ CHANGEABLE = frozenset(
 
 _FORBIDDEN = "Updating the tag is not supported"
 _UTF8 = ("UTF8",)
+_STORED = {"DA": parse_date, "TM": parse_time}
+"""What a stored value must be, while the general rules also let pass what a search may ask for, and 30 February."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +121,6 @@ def _change(tag: int, element: Mapping[str, Any]) -> Change:
     if flaw is not None and flaw.strict is not None:
         # Behind the value, which is nobody's business.
         raise BadValue(f"The value does not validate VR {vr}: {flaw.strict.rpartition(': ')[2]}")
+    if vr in _STORED and any(value and _STORED[vr](value) is None for value in shown.get("Value", ())):
+        raise BadValue(f"The value does not validate VR {vr}: it is a range, or does not exist")
     return Change(tag, vr, text, shown)

@@ -7,7 +7,8 @@ hash: the same ones by the same ones as long as the key is the same, and nobody 
 
 Pixel data is copied as it is. So an image that says it has names burned into it is refused, and so is what holds a
 document; an image that does not say is not looked at, and a face can be made of slices of a head. Text that is neither
-in the table nor private stays.
+in the table nor private stays, but in sequences that are to be replaced: their items keep what a program needs to read
+them, and no words.
 """
 
 import base64
@@ -65,6 +66,9 @@ _DUMMIES = {
     "UR": b"http://example.invalid",
 }
 """Values of no meaning, valid for their VR (PS3.15 §E.1, D)."""
+
+_WORDS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+"""VRs of what people write: in a report's content item its text, in the code of a person or institution all of it."""
 
 REMOVE, EMPTY, DUMMY, REPLACE_UID, CLEAN = "X", "Z", "D", "U", "C"
 _CHOICES = {"X/Z": EMPTY, "X/D": DUMMY, "Z/D": DUMMY, "X/Z/D": DUMMY, "X/Z/U*": CLEAN}
@@ -185,14 +189,23 @@ class _File:
         kept = [element for element in self._dataset(self._elements, self._encoding) if element.tag not in tags]
         return sorted([*kept, *marks], key=lambda element: element.tag)
 
-    def _dataset(self, elements: Sequence[AnyElement], encoding: Encoding) -> list[AnyElement]:
+    def _dataset(
+        self, elements: Sequence[AnyElement], encoding: Encoding, *, replaced: bool = False
+    ) -> list[AnyElement]:
+        """``replaced``: it is an item of a sequence that Table E.1-1 wants replaced as a whole."""
         patient = next((_text(element) for element in elements if element.tag == _PATIENT_ID), "")
-        changed = (self._element(element, encoding, patient) for element in elements if isinstance(element, Element))
+        changed = (
+            self._element(element, encoding, patient, replaced=replaced)
+            for element in elements
+            if isinstance(element, Element)
+        )
         return [element for element in changed if element is not None]
 
-    def _element(self, element: Element, encoding: Encoding, patient: str) -> _Change:
+    def _element(self, element: Element, encoding: Encoding, patient: str, *, replaced: bool) -> _Change:
         tag = element.tag
         action = _action(tag)
+        if action is None and replaced and _vr(element) in _WORDS:
+            action = DUMMY
         if tag in (_PATIENT_NAME, _PATIENT_ID):
             vr = "PN" if tag == _PATIENT_NAME else "LO"
             return NewElement(tag, vr, self._deidentifier.patient(patient).encode())
@@ -223,7 +236,10 @@ class _File:
             found = read_items(self._data, element, inner) if element.value else []
         else:
             return None
-        return [Item(self._dataset(item.elements, item.encoding), True, item.encoding) for item in found]
+        replaced = _action(element.tag) == DUMMY
+        return [
+            Item(self._dataset(item.elements, item.encoding, replaced=replaced), True, item.encoding) for item in found
+        ]
 
 
 def _action(tag: int) -> str | None:

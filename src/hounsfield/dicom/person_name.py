@@ -114,13 +114,18 @@ def fuzzy_pattern(asked: str) -> tuple[str, str, str]:
     (the same for Python's ``re.search`` and PostgreSQL's ``~``) is found in it. For one asked word the range says it
     all. Raises ``InvalidNameQuery`` for a double quote, or when no word is left to look for.
     """
-    if '"' in asked:
-        raise InvalidNameQuery("A name searched for with fuzzymatching cannot hold a double quote.")
+    refuse_quote(asked)
     parts = words(asked)
     if not parts:
         raise InvalidNameQuery("The value holds no word to look for.")
     prefixes = (_REGEX_SPECIAL.sub(r"\\\g<0>", part) for part in parts)
     return parts[0], first_after_prefix(parts[0]), "^" + "[^ ]* ".join(prefixes)
+
+
+def refuse_quote(asked: str) -> None:
+    """Raise InvalidNameQuery for a double quote, which a name asked for with ``fuzzymatching=true`` cannot hold."""
+    if '"' in asked:
+        raise InvalidNameQuery("A name searched for with fuzzymatching cannot hold a double quote.")
 
 
 def fold_name(name: str) -> str:

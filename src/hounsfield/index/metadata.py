@@ -19,17 +19,18 @@ Result = TypeVar("Result")
 async def validator(database: Database, path: InstancePath, *, original: bool = False) -> str | None:
     """The ETag of the metadata under ``path`` (retrieve.md §7); None where nothing is visible.
 
-    That of updated instances also says by which update, so that it differs from that of the ``original``, and from
-    the one before whatever was stored meanwhile.
+    Where an update came before what was stored last, it also says which, so that it differs from that of the
+    ``original``, and from the one before.
     """
     where, values = _where(path)
     row = await database.fetch_one(f"SELECT max(i.id), count(i.id), max(i.version) {where}", *values, quick=True)
     if row is None or not row[1]:
         return None
     newest, count, updated = row
-    if original or updated is None:
-        return str(newest) if path.level is Level.INSTANCE else f"{newest}-{count}"
-    return str(updated) if path.level is Level.INSTANCE else f"{newest}-{count}-{updated}"
+    highest = newest if original or updated is None else max(newest, updated)
+    if path.level is Level.INSTANCE:
+        return str(highest)
+    return f"{highest}-{count}" if original or updated in (None, highest) else f"{highest}-{count}-{updated}"
 
 
 async def versions(database: Database, path: InstancePath, *, original: bool = False) -> list[int]:

@@ -23,6 +23,9 @@ from hounsfield.web.export_destination import destination_of
 from hounsfield.web.json_body import json_body, members, require_json
 from hounsfield.web.operations import MEDIA_TYPE, Kind, operation_reference
 
+MAX_BYTES = 4 * 1024 * 1024
+"""Of a request: 20,000 instances, each named by three UIDs of full length. It is kept with the operation."""
+
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -48,7 +51,7 @@ def export_routes(database: Database, exports: Exports) -> list[ApiRoute]:
         if not exports.enabled:
             raise NotFound("")
         partition = partition_of(request)
-        asked = export_request(await json_body(request), partition.key, exports.opener)
+        asked = export_request(await json_body(request, MAX_BYTES), partition.key, exports.opener)
         operation_id = await start_export(database, exports.opener, exports.seal, asked)
         reference = operation_reference(request, operation_id)
         headers = {"content-type": MEDIA_TYPE, "location": reference["href"]}

@@ -50,7 +50,8 @@ def conditions(filters: Sequence[Filter], how: How) -> tuple[Condition, ...]:
     pending = {one.attribute.tag: one for one in filters}
     found: list[Condition] = []
     for day, time in _PAIRS.items():
-        if day in pending and time in pending:
+        # A time that is an extended query tag is matched as the reference does: for itself.
+        if day in pending and time in pending and pending[time].attribute.values == pending[day].attribute.values:
             moments = _moments(pending[day], pending[time])
             if moments is not None:
                 found.append(moments)
@@ -146,6 +147,8 @@ def _like(values: Values, column: str, value: str, fold: Callable[[str], str]) -
 
 
 def _name(attribute: Attribute, value: str, how: How) -> Iterable[Condition]:
+    if how.fuzzy:
+        person_name.refuse_quote(value)
     if not _wild(value) and not value.startswith("="):
         if how.fuzzy and attribute.words is not None:
             yield _words(attribute.words, value)

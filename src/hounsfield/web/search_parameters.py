@@ -1,7 +1,6 @@
 """The parameters of a search, read from the query string (query.md §2, PS3.18 §8.3.4)."""
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -15,6 +14,7 @@ from hounsfield.index.instances import Level
 from hounsfield.web import search_cursor
 from hounsfield.web.api_route import partition_of
 from hounsfield.web.attribute_ids import tag_number
+from hounsfield.web.paging import integer
 from hounsfield.web.search_matching import Filter, How, conditions
 from hounsfield.web.uids import uid_parameter
 from hounsfield.web.versions import api_version, service_root
@@ -73,7 +73,7 @@ def parse(request: Request, level: Level, attributes: Sequence[Attribute] = SEAR
     filters = list(read.filters.values())
     asked = sorted([one.attribute.tag, one.value] for one in filters)
     fingerprint = json.dumps([level.value, partition_of(request).key, study, series, *asdict(how).values(), *asked])
-    offset = _integer(read, "offset", 0, 0, MAX_OFFSET)
+    offset = integer(read.known, "offset", 0, 0, MAX_OFFSET)
     search = SearchRequest(
         level=level,
         api_version=api_version(request).major,
@@ -84,7 +84,7 @@ def parse(request: Request, level: Level, attributes: Sequence[Attribute] = SEAR
         filtered=frozenset(one.attribute.tag for one in filters),
         include=frozenset(read.include),
         include_all=read.include_all,
-        limit=_integer(read, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
+        limit=integer(read.known, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
         offset=offset,
         before=_position(read, fingerprint),
         service_root=service_root(request),
@@ -164,13 +164,6 @@ def _number(identifier: str, parameter: str) -> int:
     if number is None:
         raise _invalid(parameter, "It names no known attribute; use a keyword or eight hexadecimal digits.")
     return number
-
-
-def _integer(read: _Read, name: str, default: int, low: int, high: int) -> int:
-    text = read.known.get(name, str(default))
-    if re.fullmatch(r"[+-]?\d{1,19}", text) is None or not low <= int(text) <= high:
-        raise _invalid(name, f"It must be an integer from {low} to {high}.")
-    return int(text)
 
 
 def _boolean(read: _Read, name: str) -> bool:
