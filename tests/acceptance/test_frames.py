@@ -89,7 +89,7 @@ def test_several_frames_come_in_the_order_asked(
 
 
 @pytest.mark.parametrize(
-    "numbers", ["abc", "1.5", "1,", ",1", "1,,2", "1-2", "%20", "1%202", "0x1", "0", "-1", "1,0", "1,-3"]
+    "numbers", ["abc", "1.5", "1,", ",1", "1,,2", "1-2", "%20", "1%202", "0x1", "0", "-1", "1,0", "1,-3", "١"]
 )
 def test_bad_frame_lists_are_400_even_where_nothing_is_stored(client: httpx.Client, numbers: str) -> None:
     for path in (put(client, native(FIVE)), "/v2/studies/1.2/series/1.3/instances/1.4/frames"):

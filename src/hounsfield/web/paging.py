@@ -18,6 +18,6 @@ def integer(parameters: Mapping[str, str], name: str, default: int, low: int, hi
     text = parameters.get(name)
     if text is None:
         return default
-    if re.fullmatch(r"[+-]?\d{1,19}", text) is None or not low <= int(text) <= high:
+    if re.fullmatch(r"[+-]?[0-9]{1,19}", text) is None or not low <= int(text) <= high:
         raise BadRequest(f"The query parameter '{name}' is invalid. It must be an integer from {low} to {high}.")
     return int(text)

@@ -168,7 +168,7 @@ def _number(identifier: str, parameter: str) -> int:
 
 def _integer(read: _Read, name: str, default: int, low: int, high: int) -> int:
     text = read.known.get(name, str(default))
-    if re.fullmatch(r"[+-]?\d{1,19}", text) is None or not low <= int(text) <= high:
+    if re.fullmatch(r"[+-]?[0-9]{1,19}", text) is None or not low <= int(text) <= high:
         raise _invalid(name, f"It must be an integer from {low} to {high}.")
     return int(text)
 
