@@ -198,7 +198,7 @@ def test_states_follow_the_table(feed: httpx.Client, steps: list[tuple[str, int]
         *((version, query, name)
           for version in VERSIONS
           for query, name in [
-              ("offset=-1", "offset"), ("offset=x", "offset"), ("offset=1.0", "offset"),
+              ("offset=-1", "offset"), ("offset=x", "offset"), ("offset=1.0", "offset"), ("offset=١", "offset"),
               ("offset=9223372036854775808", "offset"), ("limit=0", "limit"), ("limit=-1", "limit"),
               ("limit=x", "limit"), ("limit=99999999999", "limit"), ("includeMetadata=0", "includeMetadata"),
               ("includeMetadata=1", "includeMetadata"), ("includeMetadata=yes", "includeMetadata"),
@@ -333,6 +333,12 @@ def test_a_timestamp_sent_back_includes_as_a_start_and_excludes_as_an_end(feed: 
 
 def test_blank_times_count_as_not_given(feed: httpx.Client, entries: Entries) -> None:
     assert len(get(feed, "/v2/changefeed", startTime="", endTime="  ", limit=7)) == 7 <= len(entries)
+
+
+def test_times_are_told_apart_by_seven_digits(feed: httpx.Client) -> None:
+    start, end = "2023-05-10T16:00:00.1234561Z", "2023-05-10T16:00:00.1234562Z"
+    assert get(feed, "/v2/changefeed", startTime=start, endTime=end) == []
+    assert feed.get("/v2/changefeed", params={"startTime": end, "endTime": start}).status_code == 400
 
 
 def test_other_spellings_of_times(feed: httpx.Client, entries: Entries) -> None:

@@ -89,7 +89,7 @@ def test_several_frames_come_in_the_order_asked(
 
 
 @pytest.mark.parametrize(
-    "numbers", ["abc", "1.5", "1,", ",1", "1,,2", "1-2", "%20", "1%202", "0x1", "0", "-1", "1,0", "1,-3"]
+    "numbers", ["abc", "1.5", "1,", ",1", "1,,2", "1-2", "%20", "1%202", "0x1", "0", "-1", "1,0", "1,-3", "١"]
 )
 def test_bad_frame_lists_are_400_even_where_nothing_is_stored(client: httpx.Client, numbers: str) -> None:
     for path in (put(client, native(FIVE)), "/v2/studies/1.2/series/1.3/instances/1.4/frames"):
@@ -244,6 +244,22 @@ def test_broken_frames_are_not_decoded(client: httpx.Client) -> None:
         # A frame that is missing is said to be so first.
         assert get(client, path, "6", accept).status_code == 404
     assert bodies(client, path, "1") == [JPEGS[0]]
+
+
+def test_fragments_in_a_native_syntax_do_not_pass_for_samples(client: httpx.Client) -> None:
+    ds = encapsulated(encapsulate(JPEGS), 5)
+    file = factories.part10(ds, JPEGBaseline8Bit)
+    jpeg = JPEGBaseline8Bit.encode()
+    assert file.count(jpeg) == 1
+    response = dicomweb.post(client, [file.replace(jpeg, EXPLICIT.encode().ljust(len(jpeg), b"\0"))])
+    assert response.status_code == 200, response.text
+    path = f"{instance_path(ds)}/frames"
+    padded = [frame + bytes(len(frame) % 2) for frame in JPEGS]
+    assert bodies(client, path, "1") == padded[:1]
+    for accept in (OCTETS, EXPLICIT_FRAMES):
+        refusal = get(client, path, "1", accept)
+        assert refusal.status_code == 406
+        assert "not of that syntax" in refusal.text
 
 
 def test_any_frame_of_many_is_found(client: httpx.Client) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import MPEG2MPML, MPEG4HP41, ExplicitVRBigEndian
 
 from tests import factories
 from tests.acceptance import dicomweb
@@ -339,6 +339,26 @@ def test_an_encapsulated_pdf(client: httpx.Client) -> None:
     refusal = get(client, path, JPEG)
     assert refusal.status_code == 406
     assert "application/pdf" in refusal.text
+
+
+@pytest.mark.parametrize(("syntax", "media_type"), [(MPEG4HP41, "video/mp4"), (MPEG2MPML, "video/mpeg")])
+def test_a_video_is_played_from_where_one_likes(client: httpx.Client, syntax: str, media_type: str) -> None:
+    stream = bytes(range(256)) * 40
+    response = dicomweb.post(client, [factories.encapsulated([stream], offset_table=False, syntax=syntax)])
+    path = f"{dicomweb.value(dicomweb.referenced(response)[0], '00081190')}/rendered"
+    for accept in (None, "*/*", media_type, "video/*", CHROME_PAGE):
+        whole = get(client, path, accept)
+        assert (whole.status_code, whole.headers["content-type"], whole.content) == (200, media_type, stream)
+    part = get(client, path, "*/*", range="bytes=300-")
+    assert (part.status_code, part.headers["content-range"]) == (206, "bytes 300-10239/10240")
+    assert part.content == stream[300:]
+    for route, accept in (("rendered", JPEG), ("rendered", "video/ogg"), ("frames/1/rendered", media_type)):
+        assert get(client, path.replace("rendered", route), accept).status_code == 406
+
+
+def test_a_picture_is_no_video(client: httpx.Client) -> None:
+    refusal = get(client, f"{stored(client, steps())}/rendered", "video/mp4")
+    assert (refusal.status_code, "image/jpeg" in refusal.text) == (406, True)
 
 
 # --- studies and series ---

@@ -75,6 +75,7 @@ def test_every_path_below_is_the_page(client: httpx.Client, path: str) -> None:
     assert f'/{MAIN}"></script>' in response.text
     rules = policy(response)
     assert "default-src 'none'" in rules
+    assert "media-src 'self' blob:" in rules  # videos
     assert "http" not in rules
     assert "unsafe-inline" not in rules.partition("script-src")[2].partition(";")[0]
 

@@ -435,6 +435,14 @@ def test_samples_of_a_big_endian_image(dtype: str, vr: str) -> None:
     check(big_endian([*elements, (0x7FE00010, vr, in_file)]), [*elements, (0x7FE00010, vr, samples.tobytes())])
 
 
+@pytest.mark.parametrize(("bits", "vr", "expected"), [(16, "OW", b"\1\0\3\2"), (8, "OB", b"\0\1\2\3")])
+def test_samples_of_sixteen_bits_that_are_called_bytes(bits: int, vr: str, expected: bytes) -> None:
+    elements: Elements = [(0x00280100, "US", [bits])]
+    out = io.BytesIO()
+    transcode(memoryview(explicit([*elements, (0x7FE00010, "OB", b"\0\1\2\3")])), out, BIG_ENDIAN)
+    assert out.getvalue() == big_endian([*elements, (0x7FE00010, vr, expected)])
+
+
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 

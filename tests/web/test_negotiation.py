@@ -25,6 +25,8 @@ def best(chooser: object, *headers: str, **options: bool) -> Form:
         ('multipart/related; type="*/*"', Form("application/dicom", True, "*")),
         (f'multipart/related; type="*/*"; transfer-syntax={LE}', Form("application/dicom", True, LE)),
         ("*/*", Form("application/dicom", True, "*")),
+        ("*/*; transfer-syntax=*", Form("application/dicom", True, "*")),
+        (f"*/*; transfer-syntax={J2K}", Form("application/dicom", True, J2K)),
         ("", Form("application/dicom", True, "*")),
     ],
 )

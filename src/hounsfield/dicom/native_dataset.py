@@ -296,6 +296,9 @@ class Writer:
             yield header(tag, "SQ", sum(map(len, chunks)), self._target)
             yield from chunks
             return
+        if vr == "OB" and tag == PIXEL_DATA and self._source.little_endian:
+            # larger samples are no OB (PS3.5 §A.2); where it is written nevertheless, they would not be swapped
+            vr = "OW" if self._integer(siblings, _BITS_ALLOCATED[tag], 8) > 8 else vr
         width = None
         if vr == "OW" and tag in _BITS_ALLOCATED:
             # samples of 32 and 64 bits are words of that size in what writers of big endian files made

@@ -159,10 +159,7 @@ async def _single(archive: Archive, request: Request) -> ASGIApp:
     path, key, numbers = parse_value_path(request.path_params["attribute"])
     (instance,) = await retrieve.find(archive, instance_path(request))
     data = await bulk_data.find(archive, instance)
-    # The last of elements that are there twice counts, as in the metadata.
-    value = next((value for value in reversed(data.values) if (value.path, value.key) == (path, key)), None)
-    if value is None:
-        raise NotFound("The specified bulk data cannot be found.")
+    value = _value(data, path, key)
     offers = await _offers(archive, instance, data, value)
     if numbers is not None:
         offers = [_frames_only(offer, numbers) for offer in offers]
@@ -175,9 +172,35 @@ async def _single(archive: Archive, request: Request) -> ASGIApp:
     if offer.parts is None:
         return StreamedResponse(await _decoded(archive, instance, numbers), offer.content_type)
     (content,) = offer.parts
+    return _streamed(archive, request, content, offer.content_type)
+
+
+async def video_stream(archive: Archive, request: Request, instance: StoredInstance, media_type: str) -> ASGIApp:
+    """The pixel data of a video as stored, or the range of them that is asked for. Raises NotFound."""
+    data = await bulk_data.find(archive, instance)
+    content = bulk_data.content(instance, data, _value(data, (), _PIXEL_DATA))
+    return _streamed(archive, request, content, media_type)
+
+
+def video_type(instance: StoredInstance) -> str | None:
+    """The media type of an instance whose pixel data are a video."""
+    syntax = TRANSFER_SYNTAXES.get(instance.transfer_syntax)
+    media_type = (syntax.frame_media_type if syntax else None) or ""
+    return media_type if media_type.startswith(_VIDEO) else None
+
+
+def _value(data: BulkData, path: Path, key: str) -> BulkValue:
+    # The last of elements that are there twice counts, as in the metadata.
+    value = next((value for value in reversed(data.values) if (value.path, value.key) == (path, key)), None)
+    if value is None:
+        raise NotFound("The specified bulk data cannot be found.")
+    return value
+
+
+def _streamed(archive: Archive, request: Request, content: Content, content_type: str) -> StreamedResponse:
     span = asked_span(request, content.size)
     pieces = bulk_data.chunks(archive, content, span.offset, span.length)
-    return StreamedResponse(pieces, offer.content_type, length=span.length, status=span.status, headers=span.headers)
+    return StreamedResponse(pieces, content_type, length=span.length, status=span.status, headers=span.headers)
 
 
 def parse_value_path(text: str) -> tuple[Path, str, list[int] | None]:

@@ -21,13 +21,16 @@ MAX_OFFSET = 2**63 - 1
 MEDIA_TYPE = "application/json; charset=utf-8"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST = -62_135_596_800_000_000
-"""0001-01-01T00:00:00Z in microseconds."""
-_LATEST = 253_402_300_800_000_000
-"""The first microsecond after the year 9999."""
+_TICKS = 10
+"""Of 100 ns in a microsecond: as fine as a request may be. Stored times are microseconds."""
+_EARLIEST = -621_355_968_000_000_000
+"""0001-01-01T00:00:00Z in ticks."""
+_LATEST = 2_534_023_007_999_999_999
+"""9999-12-31T23:59:59.9999999Z in ticks."""
 _ISO = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,7}))?)?"
-    r"(?:(?P<utc>[Zz])|(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?)"
+    r"(?:(?P<utc>[Zz])|(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d{2}))?)",
+    re.ASCII,
 )
 
 
@@ -47,7 +50,8 @@ def change_feed_routes(database: Database) -> list[ApiRoute]:
             end = _time(parameters, "endtime", _LATEST)
             if end <= start:
                 raise BadRequest("The query parameter 'endTime' is invalid. It must be after startTime.")
-            found = await feed.window(database, start, end, offset, limit, include_metadata=include_metadata)
+            bounds = _microseconds(start), _microseconds(end)
+            found = await feed.window(database, *bounds, offset, limit, include_metadata=include_metadata)
         return _json([_entry(entry) for entry in found])
 
     async def latest(request: Request) -> Response:
@@ -76,17 +80,13 @@ def timestamp(microseconds: int) -> str:
 
 
 def parse_time(text: str) -> int:
-    """Microseconds since 1970 of an ISO 8601 time with a zone or an RFC 1123 date.
-
-    A seventh fractional digit is rounded up: stored times have six, so a bound between two of them selects the same
-    entries as the next one. Raises ValueError.
-    """
+    """Ticks of 100 ns since 1970 of an ISO 8601 time with a zone or an RFC 1123 date. Raises ValueError."""
     found = _ISO.fullmatch(text)
     if found is None:
         moment = parsedate_to_datetime(text) if text.endswith("GMT") else None
         if moment is None or moment.tzinfo is None:
             raise ValueError("no time")
-        return (moment - _EPOCH) // timedelta(microseconds=1)
+        return (moment - _EPOCH) // timedelta(microseconds=1) * _TICKS
     year, month, day, hour, minute = (int(found[group]) for group in range(1, 6))
     ticks = int((found[7] or "").ljust(7, "0"))
     zone = UTC
@@ -97,7 +97,12 @@ def parse_time(text: str) -> int:
         zone = timezone(offset if found["sign"] == "+" else -offset)
     local = datetime(year, month, day, hour, minute, int(found[6] or 0))
     naive = (local - datetime(1970, 1, 1)) // timedelta(microseconds=1)
-    return naive - zone.utcoffset(None) // timedelta(microseconds=1) + -(-ticks // 10)
+    return (naive - zone.utcoffset(None) // timedelta(microseconds=1)) * _TICKS + ticks
+
+
+def _microseconds(ticks: int) -> int:
+    """Rounded up: a bound between two stored times selects the same entries as the later one."""
+    return -(-ticks // _TICKS)
 
 
 def _entry(entry: feed.Entry) -> dict[str, Any]:

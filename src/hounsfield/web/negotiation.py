@@ -95,7 +95,7 @@ def files(accept: Sequence[MediaRange], *, single_part: bool) -> list[Form]:
     """What a study, series or (``single_part``) instance may be sent as, best first. Raises NotAcceptable."""
     forms = []
     for entry in accept:
-        if entry.media_type == ANY and (entry.multipart or entry.transfer_syntax is None):
+        if entry.media_type == ANY:
             forms.append((entry, Form(DICOM, True, entry.transfer_syntax or ORIGINAL)))
         elif entry.media_type == DICOM and (entry.multipart or single_part):
             forms.append((entry, Form(DICOM, entry.multipart, entry.transfer_syntax or EXPLICIT_VR_LITTLE_ENDIAN)))

@@ -16,6 +16,7 @@ from hounsfield.security.roles import DataAction
 from hounsfield.storage.object_store import Buffer
 from hounsfield.web import accept_parameter
 from hounsfield.web.api_route import ApiRoute, Handler
+from hounsfield.web.bulk_data import video_stream, video_type
 from hounsfield.web.etags import matches
 from hounsfield.web.multipart_response import Framing, MultipartResponse, Part
 from hounsfield.web.negotiation import ANY, MediaRange, parse_accept
@@ -34,6 +35,8 @@ THUMBNAIL_QUALITY = 85
 """JPEG quality of a thumbnail, unless one is given."""
 _DEFAULT_QUALITY = 100
 _WILDCARDS = (ANY, "image/*")
+_VIDEOS = ("video/mp4", "video/mpeg", "video/*")
+"""Of an instance that is stored as one. Nothing here decodes them, but browsers play what is in them."""
 _LIST = 3
 """Media types of an Accept header that only a browser sends; two are a client's mistake (retrieve.md [H] 2)."""
 _STYLES_ONLY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'"
@@ -65,8 +68,11 @@ def rendered_routes(archive: Archive) -> list[ApiRoute]:
 
 async def _rendered(archive: Archive, request: Request) -> ASGIApp:
     path, number, wanted = _asked(request, _DEFAULT_QUALITY)
-    accepted = accepted_media_types(parse_accept(accept_parameter.accepted(request)))
+    accepted = accepted_media_types(parse_accept(accept_parameter.accepted(request)), *_VIDEOS)
     (instance,) = await retrieve.find(archive, path)
+    video = video_type(instance)
+    if video is not None and number is None and any(kind in (video, ANY, "video/*") for kind in accepted):
+        return await video_stream(archive, request, instance, video)
     return answer(await rendering.picture(archive, instance, number, accepted, wanted))
 
 
@@ -141,12 +147,13 @@ def _frame_number(text: str) -> int:
         raise BadRequest("The specified frame is not valid. It must be one frame number.") from None
 
 
-def accepted_media_types(ranges: Sequence[MediaRange]) -> list[str]:
-    """What one rendered instance may be sent as, best first. Raises NotAcceptable.
+def accepted_media_types(ranges: Sequence[MediaRange], *others: str) -> list[str]:
+    """What one rendered instance may be sent as, best first: pictures, documents and ``others``. Raises NotAcceptable.
 
     One media type, or a browser's list, which is long and ends with ``*/*`` (retrieve.md §8, [H] 2).
     """
-    kinds = [entry.media_type for entry in ranges if not entry.multipart and _is_wanted(entry.media_type)]
+    kinds = [entry.media_type for entry in ranges if not entry.multipart]
+    kinds = [kind for kind in kinds if kind in others or _is_wanted(kind)]
     if len(ranges) > 1 and (len(ranges) < _LIST or ANY not in kinds):
         raise NotAcceptable("The specified Accept header is not supported. Name one media type.")
     if not kinds:

@@ -40,7 +40,7 @@ PACKED_BYTES = 1280 * 1024
 PACKED_FILES = 256
 _AT_HAND = retrieve.AT_HAND_BYTES + 1
 
-_FRAME_LIST = re.compile(r" *[+-]?\d{1,10} *(?:, *[+-]?\d{1,10} *)*")
+_FRAME_LIST = re.compile(r" *[+-]?[0-9]{1,10} *(?:, *[+-]?[0-9]{1,10} *)*")
 
 
 def retrieve_routes(archive: Archive) -> list[ApiRoute]:

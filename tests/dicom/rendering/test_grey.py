@@ -209,9 +209,11 @@ def table(entries: list[int], first: int, bits: int = 16, vr: str = "US") -> Dat
     return item
 
 
-def test_a_modality_lut_sequence_replaces_rescaling() -> None:
+@pytest.mark.parametrize("beside", [{}, {"RescaleSlope": "1", "RescaleIntercept": "0"}])
+def test_a_modality_lut_sequence_replaces_rescaling(beside: dict[str, str]) -> None:
     entries = [(value * 7) % 4096 for value in range(1000)]
-    ds = grey(RAMP, stored=12, ModalityLUTSequence=[table(entries, 100)], WindowCenter="2048", WindowWidth="4096")
+    lut = [table(entries, 100)]
+    ds = grey(RAMP, stored=12, ModalityLUTSequence=lut, WindowCenter="2048", WindowWidth="4096", **beside)
     expected = np.array(entries)[np.clip(RAMP.astype(int) - 100, 0, 999)]
     assert (drawn(ds) == linear(expected, 2048, 4096)).all()
 

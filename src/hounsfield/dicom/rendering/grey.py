@@ -59,10 +59,11 @@ Transform = Callable[[Samples], npt.NDArray[Any]]
 def modality_of(header: Header, samples: Samples) -> Transform:
     """The modality LUT: of the frame's functional group, the sequence, or slope and intercept."""
     transformation = header.macro(_PIXEL_VALUE_TRANSFORMATION)
-    slope, intercept = number(transformation, 0x00281053), number(transformation, 0x00281052)
     item = first_item(header.dataset, _MODALITY_LUT)
-    if item is not None and slope is None:
+    if item is not None and transformation is header.dataset:
+        # Slope and intercept beside it are not allowed (PS3.3 C.11.1); where they are, they say 1 and 0 as a rule.
         return table_of(item, signed=samples.dtype.kind == "i").apply
+    slope, intercept = number(transformation, 0x00281053), number(transformation, 0x00281052)
     factor, offset = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
     return lambda values: values * factor + offset
 

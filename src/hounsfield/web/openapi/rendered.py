@@ -74,6 +74,7 @@ _BAD = {"400": problem("A UID, frame or query parameter is invalid.")}
 _REFUSED = {"406": problem("Accept allows nothing that can be sent, or the instance is too large or cannot be drawn.")}
 _COMMON = {**_BAD, **NOT_FOUND, **_REFUSED, **EXTERNAL, **UNAVAILABLE}
 _MULTIPART = {"multipart/related": {"schema": BINARY}}
+_VIDEOS = {media_type: {"schema": BINARY} for media_type in ("video/mp4", "video/mpeg")}
 _PICTURES = {media_type: {"schema": BINARY} for media_type in PICTURES}
 _DOCUMENTS = {media_type: {"schema": BINARY} if media_type == PDF else TEXT for media_type in DOCUMENTS}
 
@@ -98,9 +99,9 @@ def rendered_operations(study: str, series: str, instance: str) -> Operations:
         else:
             description = (
                 "Accept names one media type; `image/jpeg` is the default, of reports `text/html`, of encapsulated "
-                "documents `application/pdf`. A GIF of an instance shows all its frames."
+                "documents `application/pdf`. A GIF of an instance shows all its frames. A video comes as stored."
             )
-            content = _PICTURES if path == frame else {**_PICTURES, **_DOCUMENTS}
+            content = _PICTURES if path == frame else {**_PICTURES, **_DOCUMENTS, **_VIDEOS}
         responses = {"200": response("The picture.", content), **_COMMON}
         more = {"description": description, "parameters": parameters}
         yield (

@@ -67,6 +67,7 @@ def content_security_policy(sign_in: SignIn | None) -> str:
         "script-src": "'self' 'unsafe-eval'",
         "style-src": "'self' 'unsafe-inline'",
         "img-src": "'self' data: blob:",
+        "media-src": "'self' blob:",
         "font-src": "'self'",
         "connect-src": f"'self' data: blob:{provider}",
         "worker-src": "'self' blob:",
