@@ -14,7 +14,7 @@ from tests.server import Server
 VIEWER = "https://viewer.example.com"
 NAMED = {
     "DicomServer__Cors__Origins__0": VIEWER,
-    "DicomServer__Cors__Origins__1": "http://localhost:3000",
+    "DicomServer__Cors__Origins__1": "HTTP://LocalHost:3000/",  # browsers write http://localhost:3000
     "DicomServer__Cors__Methods": "GET,DELETE",
     "DicomServer__Cors__Headers": "content-type,accept",
     "DicomServer__Cors__MaxAge": "600",
@@ -70,6 +70,13 @@ def test_another_origin_gets_no_header(named: Server) -> None:
             preflight = client.options("/v2/studies", headers={"origin": origin, **PREFLIGHT})
             assert (preflight.status_code, cors(preflight)) == (204, {}), origin
         assert cors(client.get("/v2/studies")) == {}
+
+
+def test_a_cache_must_tell_origins_apart(named: Server) -> None:
+    """What a page of our own, or of a stranger, was answered must not be given to one that needs the headers."""
+    with named.client() as client:
+        for headers in ({}, {"origin": VIEWER}, {"origin": "https://stranger.example"}):
+            assert "Origin" in client.get("/v2/studies", headers=headers).headers["vary"], headers
 
 
 def test_a_preflight_is_answered_before_anything_else(named: Server) -> None:
