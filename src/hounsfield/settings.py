@@ -144,6 +144,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("ASPNETCORE_URLS", str, "", "Where to listen if --host and --port do not say: http://127.0.0.1:8080."),
     Setting("ASPNETCORE_ENVIRONMENT", str, "Production", "Settings are read from a second file as well: appsettings.Production.json."),
     Setting("ASPNETCORE_TEMP", str, "", "Folder for large uploads under way; spool in the data directory if empty."),
+    Setting("ASPNETCORE_FORWARDEDHEADERS_ENABLED", bool, False, "Believe X-Forwarded-Proto and X-Forwarded-For, which a proxy in front must set."),
     Setting("HealthCheckPublisher:ExcludedHealthCheckNames", str, "", "Health checks left out, separated by commas."),
     Setting("Logging:LogLevel:Default", str, "Warning", "Trace, Debug, Information, Warning, Error, Critical or None."),
     Setting("Logging:LogLevel:AuditEvent", str, "Information", "Warning, Error, Critical or None switch the audit log off."),

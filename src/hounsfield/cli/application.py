@@ -131,6 +131,7 @@ def build(options: ProcessOptions) -> Application:
             ),
             cors=cors_policy(settings),
             allowed_hosts=allowed_hosts(settings),
+            behind_proxy=settings.flag("ASPNETCORE_FORWARDEDHEADERS_ENABLED"),
             access=admission,
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
             tags=TagOptions(
