@@ -137,6 +137,8 @@ def test_credentials_of_anybody_are_refused() -> None:
         ("127.0.0.1.evil.example", False),
         ("localhost", False),
         ("[::2]", False),
+        (":8080", True),
+        ("", True),
     ],
 )
 def test_only_allowed_hosts_are_answered(named: Server, host: str, allowed: bool) -> None:
@@ -145,3 +147,9 @@ def test_only_allowed_hosts_are_answered(named: Server, host: str, allowed: bool
     assert response.status_code == (200 if allowed else 400)
     assert allowed or "Host" in response.text
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_probe_of_a_load_balancer_names_no_host(named: Server) -> None:
+    with socket.create_connection(("127.0.0.1", named.port)) as connection:
+        connection.sendall(b"GET /health/check HTTP/1.0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
