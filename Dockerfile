@@ -21,6 +21,7 @@ USER hounsfield
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+# Without a host, whatever AllowedHosts is.
 HEALTHCHECK --interval=10s --timeout=15s --start-period=60s \
-    CMD ["/opt/hounsfield/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/check')"]
+    CMD ["/opt/hounsfield/bin/python", "-c", "import urllib.request as r; r.urlopen(r.Request('http://127.0.0.1:8080/health/check', headers={'Host': ''}))"]
 ENTRYPOINT ["/opt/hounsfield/bin/hounsfield", "serve", "--host", "0.0.0.0", "--port", "8080", "--data-dir", "/data"]

@@ -178,6 +178,7 @@ def test_unknown_keys_of_known_sections_are_told_and_others_passed_over(tmp_path
     content = {
         "DicomServer": {"Features": {"EnableFullDicomItemValidaton": True, "EnableLatestApiVersion": True}},
         "SQLSERVER": {"Retry": {"Mode": "x"}},
+        "KeyVault": {"VaultUri": "https://secrets.example"},
         "ServerIdentity": {"x": 1},
         "Kestrel": {"Limits": 1},
     }
@@ -190,6 +191,7 @@ def test_unknown_keys_of_known_sections_are_told_and_others_passed_over(tmp_path
     assert not settings.flag(FULL)
     assert settings.without_effect.keys() == {
         "dicomserver:features:enablelatestapiversion",
+        "keyvault:vaulturi",
         "sqlserver:retry:mode",
     }
     assert load(environment={}, overrides={"Kestrel:Limits": "1"})[1] == ["Unknown setting kestrel:limits."]

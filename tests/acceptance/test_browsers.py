@@ -14,7 +14,7 @@ from tests.server import Server
 VIEWER = "https://viewer.example.com"
 NAMED = {
     "DicomServer__Cors__Origins__0": VIEWER,
-    "DicomServer__Cors__Origins__1": "http://localhost:3000",
+    "DicomServer__Cors__Origins__1": "HTTP://LocalHost:3000/",  # browsers write http://localhost:3000
     "DicomServer__Cors__Methods": "GET,DELETE",
     "DicomServer__Cors__Headers": "content-type,accept",
     "DicomServer__Cors__MaxAge": "600",
@@ -70,6 +70,13 @@ def test_another_origin_gets_no_header(named: Server) -> None:
             preflight = client.options("/v2/studies", headers={"origin": origin, **PREFLIGHT})
             assert (preflight.status_code, cors(preflight)) == (204, {}), origin
         assert cors(client.get("/v2/studies")) == {}
+
+
+def test_a_cache_must_tell_origins_apart(named: Server) -> None:
+    """What a page of our own, or of a stranger, was answered must not be given to one that needs the headers."""
+    with named.client() as client:
+        for headers in ({}, {"origin": VIEWER}, {"origin": "https://stranger.example"}):
+            assert "Origin" in client.get("/v2/studies", headers=headers).headers["vary"], headers
 
 
 def test_a_preflight_is_answered_before_anything_else(named: Server) -> None:
@@ -130,6 +137,8 @@ def test_credentials_of_anybody_are_refused() -> None:
         ("127.0.0.1.evil.example", False),
         ("localhost", False),
         ("[::2]", False),
+        (":8080", True),
+        ("", True),
     ],
 )
 def test_only_allowed_hosts_are_answered(named: Server, host: str, allowed: bool) -> None:
@@ -138,3 +147,9 @@ def test_only_allowed_hosts_are_answered(named: Server, host: str, allowed: bool
     assert response.status_code == (200 if allowed else 400)
     assert allowed or "Host" in response.text
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_probe_of_a_load_balancer_names_no_host(named: Server) -> None:
+    with socket.create_connection(("127.0.0.1", named.port)) as connection:
+        connection.sendall(b"GET /health/check HTTP/1.0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")

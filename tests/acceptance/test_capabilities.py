@@ -171,7 +171,7 @@ def test_everything_else_is_as_before(client: httpx.Client) -> None:
 
 
 def test_a_host_cannot_write_into_the_document(client: httpx.Client) -> None:
-    host = 'h"><x/>&amp;'
+    host = "h&amp;'"
     response = client.get("/v2/", headers={"host": host})
     assert from_wadl(response.text)[0] == f"http://{host}/v2"
 

@@ -51,6 +51,23 @@ def test_the_command_line_reaches_every_process_and_unknown_keys_are_told_once(t
             assert lines.count(f"hounsfield: Unknown setting {key}.") == 1
 
 
+def test_a_proxy_in_front_is_believed_where_that_is_asked_for(tmp_path: Path) -> None:
+    told = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.7", "host": "pacs.example"}
+    for number, flag in enumerate(("true", "false")):
+        environment = {"ASPNETCORE_FORWARDEDHEADERS_ENABLED": flag}
+        with running(tmp_path / f"data{number}", environment=environment) as server, server.client() as client:
+            body, headers = factories.multipart([factories.instance()])
+            answer = client.post("/v2/studies", content=body, headers={**headers, **told})
+            (item,) = dicomweb.referenced(answer)
+            root = "https://pacs.example" if flag == "true" else "http://pacs.example"
+            assert dicomweb.value(item, "00081190").startswith(f"{root}/v2/studies/")
+            assert client.get("/v3/studies", headers=told).json()["error"]["message"].count(f"'{root}/v3/") == 1
+            server.stop()
+            assert (f'"RequestUri":"{root}/v2/studies"' in server.log()) and (
+                ('"CallerIpAddress":"192.0.2.7"' in server.log()) == (flag == "true")
+            )
+
+
 def test_urls_of_the_reference_are_listened_on(tmp_path: Path) -> None:
     port = free_port()
     environment = {"ASPNETCORE_URLS": f"https://localhost:1;http://localhost:{port}"}

@@ -46,6 +46,38 @@ def test_spellings_of_supported_versions(client: httpx.Client, segment: str) -> 
         assert "api-deprecated-versions" not in response.headers
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("studies/", 200),
+        ("STUDIES", 200),
+        ("Studies/1.2/Metadata/", 404),
+        ("studies/1.2/Series/1.3/instances/1.4/FRAMES/1", 404),
+        ("ChangeFeed/Latest", 200),
+        ("Partitions/", 400),
+        ("PARTITIONS/p/studies", 400),
+        ("Workitems/", 204),
+    ],
+)
+def test_case_and_a_slash_at_the_end_do_not_matter(client: httpx.Client, path: str, status: int) -> None:
+    """As in the reference, whose clients may rely on it."""
+    dicomweb.store(client, factories.dataset())
+    for version in ("v1", "v2"):
+        response = client.get(f"/{version}/{path}")
+        assert response.status_code == status
+        assert response.headers["api-supported-versions"] == SUPPORTED
+
+
+def test_an_upload_to_an_address_with_a_slash_at_its_end(client: httpx.Client) -> None:
+    ds = factories.dataset()
+    body, headers = factories.multipart([factories.part10(ds)])
+    assert client.post("/v2/studies/", content=body, headers=headers).status_code == 200
+    assert client.put("/v2/Studies/$BulkUpdate/").headers["allow"] == "OPTIONS, POST"
+    assert client.delete("/v2/studies/").status_code == 405
+    assert client.delete(f"/v2/studies/{ds.StudyInstanceUID}/series/").status_code == 405
+    assert client.delete(f"/v2/studies/{ds.StudyInstanceUID}/").status_code == 204
+
+
 @pytest.mark.parametrize("segment", ["v3", "v0", "v1.1", "v2.1", "v2-prerelease", "v1-beta", "v20", "v3.0-alpha"])
 @pytest.mark.parametrize(
     ("method", "path"),
@@ -89,6 +121,9 @@ def test_other_versions_are_refused_as_json(client: httpx.Client, segment: str, 
         "v3/nothing",
         "v2/nothing",
         "v2/studies/1.2/nothing",
+        "v2/studies//",
+        "v2//studies",
+        "v2/studies//metadata",
         "v2/studies/1.2/series/1.3/instances/1.4/frames",
         "v2/changefeed/newest",
         "_schema/versions",

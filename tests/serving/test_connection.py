@@ -196,6 +196,12 @@ async def test_an_answer_before_the_body_has_come() -> None:
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        (b'GET / HTTP/1.1\r\nHost: a"b\r\n\r\n', 400),
+        (b"GET / HTTP/1.1\r\nHost: a:80:90\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a:http\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n", 400),
         (b"GET elsewhere HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -216,6 +222,16 @@ async def test_what_is_refused(request_bytes: bytes, status: int) -> None:
         assert int(answer.split(b" ")[1]) == status
         assert b"connection: close" in answer
         assert echo.bodies == []
+        await server.idle()
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"a", b"A_b-c.example:8080", b"[::1]:80", b"127.0.0.1:", b"xn--bcher-kva.example  "]
+)
+async def test_hosts_there_may_be(host: bytes) -> None:
+    async with running(Echo()) as server:
+        answer = await server.exchange(b"GET / HTTP/1.1\r\nConnection: close\r\nHost: " + host + b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
         await server.idle()
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from hounsfield.errors import BadRequest
+from hounsfield.errors import BadRequest, PayloadTooLarge
 from hounsfield.storage.spool import Spool
 from hounsfield.web import spooled_body
 from hounsfield.web.store import store_routes
@@ -42,3 +42,30 @@ async def test_a_body_over_the_limit_is_refused_and_leaves_nothing(
         with pytest.raises(BadRequest, match="exceeds the limit of 5000 bytes"):
             await client.post("/studies", content=pieces(), headers=headers)
     assert sent
+
+
+@pytest.mark.parametrize(
+    ("content_type", "error", "text"),
+    [
+        ("multipart/related; boundary=b", BadRequest, "exceeds the limit of 2147483647 bytes"),
+        ("application/dicom", PayloadTooLarge, "exceeded the allowed limit of 10000 bytes"),
+    ],
+)
+async def test_a_body_that_is_said_to_be_too_large_is_not_waited_for(
+    spool: Spool, content_type: str, error: type[Exception], text: str
+) -> None:
+    archive = cast(Any, None)  # nothing may get that far
+    (route, _) = store_routes(archive, spool, 10_000)
+
+    asked = []
+
+    async def body() -> AsyncIterator[bytes]:
+        asked.append(True)
+        yield b"x"
+
+    headers = {"content-type": content_type, "content-length": str(3_000_000_000)}
+    transport = httpx.ASGITransport(route.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://archive") as client:
+        with pytest.raises(error, match=text):
+            await client.post("/studies", content=body(), headers=headers)
+    assert not asked

@@ -130,6 +130,7 @@ def build(options: ProcessOptions) -> Application:
             ),
             cors=cors_policy(settings),
             allowed_hosts=allowed_hosts(settings),
+            behind_proxy=settings.flag("ASPNETCORE_FORWARDEDHEADERS_ENABLED"),
             access=admission,
             max_part_bytes=settings.number("DicomServer:Services:StoreServiceSettings:MaxAllowedDicomFileSize"),
             tags=TagOptions(
@@ -201,7 +202,8 @@ def health_checks(settings: Settings, checks: Mapping[str, Check]) -> HealthChec
 def cors_policy(settings: Settings) -> CorsPolicy | None:
     """``DicomServer:Cors``; None where no origin is allowed."""
     section = "DicomServer:Cors"
-    origins = settings.strings(f"{section}:Origins")
+    # As browsers write them, whose header is compared letter by letter.
+    origins = [origin.lower().removesuffix("/") for origin in settings.strings(f"{section}:Origins")]
     if not origins:
         return None
     return CorsPolicy(

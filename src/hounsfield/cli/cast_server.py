@@ -48,7 +48,12 @@ async def run(
         has_table_store=names_table_store(settings),
         workitem_partitions=workitem_partitions(settings),
     )
-    application = CastApplication(served, access(roles_text, settings), allowed_hosts(settings))
+    application = CastApplication(
+        served,
+        access(roles_text, settings),
+        allowed_hosts(settings),
+        behind_proxy=settings.flag("ASPNETCORE_FORWARDEDHEADERS_ENABLED"),
+    )
     try:
         await Serving(application, listener, [0], 0).run(stop, DRAIN_SECONDS)
     finally:

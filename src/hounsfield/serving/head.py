@@ -11,6 +11,8 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
 END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+"""A host and perhaps a port (RFC 9110 §7.2); addresses of ours in answers are made of it."""
 _ORIGIN = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _OVERHEAD_BYTES = 1 << 20
 """Bytes of chunk sizes, extensions and trailers that may come with no data at all."""
@@ -139,6 +141,8 @@ class RequestHead:
                 self.expects_continue = value.lower() == b"100-continue"
             elif name == b"host":
                 hosts += 1
+                if _HOST.fullmatch(value.strip()) is None:
+                    raise RefusedHead(400, "The Host header is not a host with or without a port.")
         if hosts > 1 or (hosts == 0 and self._version == "1.1"):
             raise RefusedHead(400, "A request needs one Host header.")
 

@@ -1,5 +1,6 @@
 """Routes below a version, with what is to be known of them before they are handled."""
 
+import re
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -40,6 +41,8 @@ class ApiRoute(Route):
         since: int = 1,
     ) -> None:
         super().__init__(path, handle, methods=[method], name=name)
+        # The reference takes its fixed segments in any case.
+        self.path_regex = re.compile(self.path_regex.pattern, re.IGNORECASE)
         self.handle_request = handle
         self.data_action = data_action
         self.audit_action = audit_action

@@ -16,6 +16,7 @@ from hounsfield.web.cors import Cors, CorsPolicy
 from hounsfield.web.delete import delete_routes
 from hounsfield.web.export import Exports, export_kind, export_routes
 from hounsfield.web.extended_query_tags import TagOptions, extended_query_tag_routes, reindex_kind
+from hounsfield.web.forwarded import Forwarded
 from hounsfield.web.health import HealthChecks, health_route
 from hounsfield.web.hosts import AllowedHosts
 from hounsfield.web.lifespan import lifespan
@@ -52,6 +53,8 @@ class Parts:
     cors: CorsPolicy | None = None
     allowed_hosts: Sequence[str] | None = None
     """None for every host."""
+    behind_proxy: bool = False
+    """Whether ``X-Forwarded-Proto`` and ``X-Forwarded-For`` are believed."""
     closing: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     """Called in order when the server stops."""
 
@@ -93,6 +96,8 @@ class Application:
             app = Cors(app, parts.cors)
         if parts.allowed_hosts is not None:
             app = AllowedHosts(app, parts.allowed_hosts)
+        if parts.behind_proxy:
+            app = Forwarded(app)
         self._surface = Surface(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

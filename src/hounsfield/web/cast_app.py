@@ -10,6 +10,7 @@ from hounsfield.database.engine import Database
 from hounsfield.web.access import Access
 from hounsfield.web.cast import cast_routes
 from hounsfield.web.cast_status import CastReport, Latest, cast_check
+from hounsfield.web.forwarded import Forwarded
 from hounsfield.web.health import HealthChecks, answers, health_route
 from hounsfield.web.hosts import AllowedHosts
 from hounsfield.web.lifespan import lifespan
@@ -42,14 +43,23 @@ def routes(
 
 
 class CastApplication:
-    """ASGI application. ``allowed_hosts`` is None for every host."""
+    """ASGI application. ``allowed_hosts`` and ``behind_proxy`` are as in app.Parts."""
 
-    def __init__(self, routes: Sequence[Route], access: Access, allowed_hosts: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        access: Access,
+        allowed_hosts: Sequence[str] | None = None,
+        *,
+        behind_proxy: bool = False,
+    ) -> None:
         self._routes = routes
         self._access = access
         app: ASGIApp = self._dispatch
         if allowed_hosts is not None:
             app = AllowedHosts(app, allowed_hosts)
+        if behind_proxy:
+            app = Forwarded(app)
         self._surface = Surface(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

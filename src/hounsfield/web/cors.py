@@ -36,9 +36,6 @@ class Cors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        if origin is None:
-            await self._app(scope, receive, send)
-            return
         added = self._answer_headers(origin)
 
         async def with_headers(message: Message) -> None:
@@ -47,20 +44,22 @@ class Cors:
             await send(message)
 
         asked = headers.get("access-control-request-method")
-        if scope["method"] == "OPTIONS" and asked is not None:
+        if scope["method"] == "OPTIONS" and origin is not None and asked is not None:
             if self._policy.is_allowed(origin):
                 added += self._preflight_headers(asked, headers.get("access-control-request-headers"))
             await Response(status_code=204)(scope, receive, with_headers)
             return
         await self._app(scope, receive, with_headers)
 
-    def _answer_headers(self, origin: str) -> list[tuple[bytes, bytes]]:
+    def _answer_headers(self, origin: str | None) -> list[tuple[bytes, bytes]]:
         policy = self._policy
-        if not policy.is_allowed(origin):
-            return []
         if list(policy.origins) == [ANY]:
-            return [(b"access-control-allow-origin", b"*")]
-        found = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+            return [] if origin is None else [(b"access-control-allow-origin", b"*")]
+        # On every answer: a cache must not give one without the header to a page that needs it.
+        found = [(b"vary", b"Origin")]
+        if origin is None or not policy.is_allowed(origin):
+            return found
+        found.append((b"access-control-allow-origin", origin.encode("latin-1")))
         if policy.allow_credentials:
             found.append((b"access-control-allow-credentials", b"true"))
         return found

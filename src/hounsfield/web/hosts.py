@@ -13,7 +13,8 @@ class AllowedHosts:
     """ASGI layer that refuses requests whose Host header names none of ``names``.
 
     A name is a host without port, or ``*.example.com`` for every host below it; ``*`` is every host. A page of
-    another site can otherwise reach a server on this machine under a name of its own (DNS rebinding).
+    another site can otherwise reach a server on this machine under a name of its own (DNS rebinding). Requests that
+    name no host pass, as in the reference: browsers always name one, the probes of load balancers (HTTP/1.0) may not.
     """
 
     def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
@@ -30,7 +31,7 @@ class AllowedHosts:
     def is_allowed(self, header: str) -> bool:
         """Whether a Host header, with or without port, names one of our hosts."""
         host = host_of(header)
-        return any(
+        return not host or any(
             name in (ANY, host) or (name.startswith("*.") and host.endswith(name[1:]) and host != name[1:])
             for name in self._names
         )

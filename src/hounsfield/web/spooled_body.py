@@ -38,6 +38,8 @@ class SpooledBody:
     async def read_single(self, request: Request, max_bytes: int) -> None:
         """Receive a body that is one part by itself."""
         self._begin({}, max_bytes)
+        if _declared(request) > max_bytes:
+            raise _too_large(max_bytes)
         try:
             async for chunk in request_body(request):
                 await self._write(chunk)
@@ -49,11 +51,13 @@ class SpooledBody:
         """Receive all parts of a multipart body."""
         reader = MultipartReader(boundary)
         received = 0
+        if _declared(request) > MAX_BODY_BYTES:
+            raise _body_too_large()
         try:
             async for chunk in request_body(request):
                 received += len(chunk)
                 if received > MAX_BODY_BYTES:
-                    raise BadRequest(f"The request body exceeds the limit of {MAX_BODY_BYTES} bytes.")
+                    raise _body_too_large()
                 for event in reader.feed(chunk):
                     if isinstance(event, PartData):
                         await self._write(event.data)
@@ -79,7 +83,7 @@ class SpooledBody:
     async def _write(self, chunk: bytes | memoryview) -> None:
         assert self._current is not None
         if self._current.size + len(chunk) > self._max_bytes:
-            raise PayloadTooLarge(f"The request exceeded the allowed limit of {self._max_bytes} bytes.")
+            raise _too_large(self._max_bytes)
         await self._current.write(chunk)
 
     async def _end(self) -> None:
@@ -87,6 +91,23 @@ class SpooledBody:
         await self._current.finish()
         self.parts.append(SpooledPart(self._headers, self._current))
         self._current = None
+
+
+def _declared(request: Request) -> int:
+    """How many bytes the client says it will send; 0 where it does not, or where they decode to another number.
+
+    One that waits for leave to send gigabytes is told at once that they are too many.
+    """
+    headers = request.headers
+    return 0 if "content-encoding" in headers else int(headers.get("content-length", 0))
+
+
+def _too_large(max_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request exceeded the allowed limit of {max_bytes} bytes.")
+
+
+def _body_too_large() -> BadRequest:
+    return BadRequest(f"The request body exceeds the limit of {MAX_BODY_BYTES} bytes.")
 
 
 def _cut_off() -> BadRequest:

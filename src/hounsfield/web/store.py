@@ -15,6 +15,7 @@ from hounsfield.security.roles import DataAction
 from hounsfield.storage.spool import Spool
 from hounsfield.web.api_route import ApiRoute, partition_of
 from hounsfield.web.content_type import MalformedMediaType, boundary_of, parse_content_type, require_media_type
+from hounsfield.web.hosts import host_of
 from hounsfield.web.negotiation import DICOM, DICOM_JSON, require_dicom_json
 from hounsfield.web.spooled_body import Admit, SpooledBody
 from hounsfield.web.store_metadata import MetadataStore, admit_part, is_metadata
@@ -132,7 +133,8 @@ def _answer(request: Request, asked: StoreRequest, outcomes: Sequence[Outcome]) 
         body["00081199"] = {"vr": "SQ", "Value": [_stored_item(outcome, root, asked) for outcome in stored]}
     headers = {}
     if any(outcome.multiple_values for outcome in outcomes):
-        headers["Warning"] = f'299 {request.url.hostname}: "{MULTIPLE_VALUES}"'
+        host = host_of(request.headers.get("host", "")) or request.url.hostname
+        headers["Warning"] = f'299 {host}: "{MULTIPLE_VALUES}"'
     status = _status(stored, failed, asked.api_version)
     return Response(msgspec.json.encode(body), status_code=status, media_type=DICOM_JSON, headers=headers)
 

@@ -81,7 +81,7 @@ def service_root(request: Request) -> str:
 class VersionedRoutes:
     """ASGI application that answers ``/{version}/…`` and ``/{version}/partitions/{name}/…``.
 
-    Anything it does not know is 404 with an empty body.
+    A slash at the end does not matter, as in the reference. Anything it does not know is 404 with an empty body.
     """
 
     def __init__(self, routes: Sequence[ApiRoute], partitions: Partitions, access: Access) -> None:
@@ -94,7 +94,7 @@ class VersionedRoutes:
             count = route.path.count("/")
             deepest = count + DEEPEST if ":path}" in route.path else count
             if "{" not in route.path:
-                self._literal.setdefault(route.path, []).append((route, application))
+                self._literal.setdefault(route.path.lower(), []).append((route, application))
             for depth in range(count, deepest + 1):
                 self._routes.setdefault(depth, []).append((route, application))
 
@@ -107,7 +107,7 @@ class VersionedRoutes:
         partition, path = _split_partition(rest)
         inner = {**scope, "path": path, "hounsfield.partition_name": partition}
         methods: set[str] = set()
-        for route, application in self._literal.get(path) or self._routes.get(path.count("/"), []):
+        for route, application in self._literal.get(path.lower()) or self._routes.get(path.count("/"), []):
             if partition is not None and not route.partitioned:
                 continue
             if _KNOWN.get(version, route.since) < route.since:
@@ -138,12 +138,17 @@ def _refusal(scope: Scope, version: tuple[int, int, str], segment: str, methods:
 
 
 def _split_partition(rest: str) -> tuple[str | None, str]:
-    """The partition a path names, if it does, and the path below it."""
-    if rest.startswith("partitions/"):
-        name, slash, below = rest.removeprefix("partitions/").partition("/")
+    """The partition a path names, if it does, and the path below it, without a slash at its end."""
+    first, _, inner = rest.partition("/")
+    if first.lower() == "partitions":
+        name, slash, below = inner.partition("/")
         if slash:
-            return name, f"/{below}"
-    return None, f"/{rest}"
+            return name, _without_last_slash(below)
+    return None, _without_last_slash(rest)
+
+
+def _without_last_slash(path: str) -> str:
+    return f"/{path.removesuffix('/') or path}"
 
 
 def _application(route: ApiRoute, partitions: Partitions, access: Access) -> ASGIApp:
