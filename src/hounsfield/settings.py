@@ -201,7 +201,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "SqlServer:TerminateWhenSchemaVersionUpdatedTo": _INDEX,
     "SqlServer:AuthenticationType": _INDEX,
     "SqlServer:ManagedIdentityClientId": _INDEX,
-    "KeyVault:VaultUri": "credentials of exports are encrypted in the database",
     "Logging:IncludeScopes": "there is one log, on standard error",
     "Logging:ApplicationInsights:": "there is one log, on standard error",
     "Logging:Console:": "there is one log, on standard error",

@@ -198,6 +198,16 @@ def test_a_report_in_words_is_shown(browser: Browser, viewing: Server) -> None:
         page.shows("Recording Observer")
 
 
+def test_a_picture_with_a_palette_has_its_colours(browser: Browser, viewing: Server) -> None:
+    path = get_testdata_file("examples_palette.dcm", download=False)
+    assert isinstance(path, str)
+    with viewing.client() as client:
+        assert dicomweb.post(client, [Path(path).read_bytes()]).status_code in (200, 202)
+    uid = pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID
+    with looking(browser, viewing, f"/viewer/{uid}", "palette") as page:
+        assert canvas(page, "found.coloured > 0.05")["shades"] > 50
+
+
 def test_a_tile_of_a_slide(browser: Browser, viewing: Server) -> None:
     with looking(browser, viewing, f"/viewer/{study_of('sm-slide')}", "sm") as page:
         page.wait_for("document.querySelector('[data-cy=viewport-pane] canvas:not(.cornerstone-canvas)') !== null")

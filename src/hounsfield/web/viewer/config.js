@@ -19,6 +19,16 @@
     history.replaceState(null, '', `${base}/`);
   }
 
+  // A palette is bulk data, which metadata name only where they are asked to; OHIF knows no setting that asks.
+  const open = XMLHttpRequest.prototype.open;
+  XMLHttpRequest.prototype.open = function (method, address, ...others) {
+    const url = new URL(address, location.href);
+    if (url.origin === location.origin && url.pathname.startsWith(`${root}/`) && url.pathname.endsWith('/metadata')) {
+      url.searchParams.set('bulkdata', 'uri');
+    }
+    return open.call(this, method, url.href, ...others);
+  };
+
   // Addresses that OHIF makes itself are relative to these.
   window.PUBLIC_URL = server.files;
   window.browserImportFunction = name => import(name.startsWith('/') ? server.files + name.slice(1) : name);
