@@ -132,6 +132,14 @@ def test_bodies_of_other_types_and_no_dataset(client: httpx.Client, method: str,
             assert answer.status_code == 400, body
 
 
+@pytest.mark.parametrize("name", ["%E5%B1%B1", "%0D%0AX-Mine:1", "a%00", "%FF"])
+def test_a_warning_holds_nothing_a_header_cannot(client: httpx.Client, name: str) -> None:
+    answer = send(client, "POST", f"1.2?{name}", {})
+    assert answer.status_code == 400
+    assert answer.headers["warning"].startswith("299 127.0.0.1: \"The query parameter '")
+    assert "x-mine" not in answer.headers
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", ""), ("PUT", "/state"), ("POST", "/cancelrequest")])
 def test_what_is_no_uid(client: httpx.Client, method: str, path: str) -> None:
     for uid in ("1.2.x", "1.2.", "1" * 65, "%20"):

@@ -1,5 +1,6 @@
 """UPS-RS: create, retrieve, update, change the state of and search for workitems (worklist.md, PS3.18 §11)."""
 
+import re
 from collections.abc import Awaitable, Mapping
 from urllib.parse import parse_qsl
 
@@ -33,6 +34,7 @@ from hounsfield.worklist.search import search
 from hounsfield.worklist.states import AlreadyCanceled
 
 _JSON = (DICOM_JSON, "application/json")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class _MalformedUid(BadRequest):
@@ -167,7 +169,8 @@ def _names_json(request: Request) -> bool:
 
 
 def _warning(request: Request, message: str) -> str:
-    quoted = message.replace("\\", "\\\\").replace('"', '\\"')
+    # A message may quote a name from the URL, and a header is no place for most characters.
+    quoted = _UNPRINTABLE.sub("?", message).replace("\\", "\\\\").replace('"', '\\"')
     return f'299 {host_of(request.headers.get("host", ""))}: "{quoted}"'
 
 
