@@ -126,6 +126,8 @@ def test_bodies_of_other_types_and_no_dataset(client: httpx.Client, method: str,
     for content_type in ("application/json", "text/plain", "application/dicom+json+x"):
         answer = send(client, method, path, {}, {**HEADERS, "content-type": content_type})
         assert answer.status_code == 415, content_type
+        warns = path in ("1.2", "1.2/state")
+        assert answer.headers.get("warning") == (warning(answer.text) if warns else None)
     for body in (b"", b"[]", b"{}", b"[1]", b"nothing", b'[{"PatientName": {"vr": "PN"}}]'):
         if body or not path.endswith("cancelrequest"):
             answer = send(client, method, path, body)

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from hounsfield.database.engine import Database
 from hounsfield.dicom import uid as uids
-from hounsfield.errors import BadRequest, HounsfieldError, StoreUnavailable
+from hounsfield.errors import BadRequest, HounsfieldError, StoreUnavailable, UnsupportedMediaType
 from hounsfield.security.roles import DataAction
 from hounsfield.web import workitem_formats, workitem_search
 from hounsfield.web.api_route import ApiRoute, Check, Handler, partition_of
@@ -37,8 +37,8 @@ _JSON = (DICOM_JSON, "application/json")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
-class _MalformedUid(BadRequest):
-    """A UID of the URL is none, where every refusal comes with a Warning."""
+class _Warned(HounsfieldError):
+    """What a transaction is refused with before it begins, where every refusal comes with a Warning."""
 
     def __init__(self, request: Request, message: str) -> None:
         super().__init__(message)
@@ -48,6 +48,14 @@ class _MalformedUid(BadRequest):
     def headers(self) -> Mapping[str, str]:
         """The Warning."""
         return {"Warning": self._warning}
+
+
+class _MalformedUid(_Warned, BadRequest):
+    """A UID of the URL is none."""
+
+
+class _NoDataset(_Warned, UnsupportedMediaType):
+    """The body is said to be something else than a dataset."""
 
 
 def workitem_routes(database: Database) -> list[ApiRoute]:
@@ -109,10 +117,17 @@ def workitem_routes(database: Database) -> list[ApiRoute]:
         route("POST", "", create, "add-workitem", check=require_dataset, creates=True),
         route("GET", "", find, "query-workitem"),
         route("GET", one, retrieve, "retrieve-workitem"),
-        route("POST", one, update, "update-workitem", check=require_dataset),
+        route("POST", one, update, "update-workitem", check=_require_dataset_or_warn),
         route("POST", f"{one}/cancelrequest", cancel, "cancel-workitem", check=require_dataset_if_any),
-        route("PUT", f"{one}/state", change_state, "change-state-workitem", check=require_dataset),
+        route("PUT", f"{one}/state", change_state, "change-state-workitem", check=_require_dataset_or_warn),
     ]
+
+
+def _require_dataset_or_warn(request: Request) -> None:
+    try:
+        require_dataset(request)
+    except UnsupportedMediaType as error:
+        raise _NoDataset(request, error.message) from error
 
 
 async def _create(database: Database, request: Request, dataset: Dataset, uid: str | None) -> Response:
