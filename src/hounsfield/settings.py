@@ -190,7 +190,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "DicomWeb:WorkitemStore:ContainerName": "workitems are in the index",
     "ExternalBlobStore:HealthCheckFilePath": "each check has a file of its own in health/",
     "ExternalBlobStore:HealthCheckFileExpiry": "a check removes its file at once",
-    "KeyVault:VaultUri": "credentials of exports are encrypted and kept in the index database",
+    "KeyVault:VaultUri": "credentials of exports are encrypted in the database",
     "DicomFunctions:": "other operations choose the size of their batches themselves",
     "SqlServer:ConnectionString": "the index is in Database:Url",
     "SqlServer:AllowDatabaseCreation": "SQLite makes its file, PostgreSQL wants a database",

@@ -177,6 +177,14 @@ async def test_a_filter(api: httpx.Client) -> None:
         assert await next_report(connection) == (uid, 1)
 
 
+async def test_the_address_of_a_title_with_spaces_is_a_url(api: httpx.Client) -> None:
+    uid = created(api)
+    url = subscribed(api, "CT%20ROOM%3F1", uid)
+    assert url.endswith("/v2/subscribers/CT%20ROOM%3F1")
+    async with websockets.connect(url) as connection:
+        assert await next_report(connection) == (uid, 1)
+
+
 async def test_who_connects_again_takes_the_place(api: httpx.Client) -> None:
     url = subscribed(api, a_title(), created(api))
     async with websockets.connect(url) as first:

@@ -126,10 +126,20 @@ def test_bodies_of_other_types_and_no_dataset(client: httpx.Client, method: str,
     for content_type in ("application/json", "text/plain", "application/dicom+json+x"):
         answer = send(client, method, path, {}, {**HEADERS, "content-type": content_type})
         assert answer.status_code == 415, content_type
+        warns = path in ("1.2", "1.2/state")
+        assert answer.headers.get("warning") == (warning(answer.text) if warns else None)
     for body in (b"", b"[]", b"{}", b"[1]", b"nothing", b'[{"PatientName": {"vr": "PN"}}]'):
         if body or not path.endswith("cancelrequest"):
             answer = send(client, method, path, body)
             assert answer.status_code == 400, body
+
+
+@pytest.mark.parametrize("name", ["%E5%B1%B1", "%0D%0AX-Mine:1", "a%00", "%FF"])
+def test_a_warning_holds_nothing_a_header_cannot(client: httpx.Client, name: str) -> None:
+    answer = send(client, "POST", f"1.2?{name}", {})
+    assert answer.status_code == 400
+    assert answer.headers["warning"].startswith("299 127.0.0.1: \"The query parameter '")
+    assert "x-mine" not in answer.headers
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", ""), ("PUT", "/state"), ("POST", "/cancelrequest")])

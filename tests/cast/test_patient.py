@@ -65,6 +65,8 @@ def test_patient_id_is_required(attributes: dict[str, Any]) -> None:
             },
         ),
         ("Doe", {"use": "usual", "family": "Doe"}),
+        ("\t^John \u00a0^\n", {"use": "usual", "given": ["John"]}),
+        ("\u3000", None),
         ("van der Berg^Jan", {"use": "usual", "family": "van der Berg", "given": ["Jan"]}),
         ("^Jane", {"use": "usual", "given": ["Jane"]}),
         (" Doe ^  Jane   Ann ^", {"use": "usual", "family": "Doe", "given": ["Jane", "Ann"]}),

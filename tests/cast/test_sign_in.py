@@ -112,7 +112,7 @@ async def test_no_token_for_wrong_credentials(tokens: Tokens, feed: HttpFeedRead
 async def test_no_token_now(
     tokens: Tokens, feed: HttpFeedReader, fhir: HttpFhirTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hounsfield.security.access_tokens.UNAVAILABLE_PAUSE", 0.0)
+    monkeypatch.setattr("hounsfield.security.access_tokens.FAILURE_PAUSE", 0.0)
     tokens.failure = TokenUnavailable("The token endpoint does not answer.")
     with pytest.raises(FeedAway, match="token endpoint does not answer"):
         await feed.latest()

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from hounsfield.security import access_tokens
+from hounsfield.security import access_tokens, sign_in
 from hounsfield.security.access_tokens import AccessToken, AccessTokens, BearerAuth, TokenRefused, TokenUnavailable
+from hounsfield.security.credentials import Credential
 
 
 class Provider:
@@ -145,7 +146,7 @@ async def test_an_outage_shorter_than_what_is_left_of_a_token_is_not_noticed(
         assert await tokens.current() == "token-1"
         await settled()
     assert provider.asked == 2, "not again at every request"
-    provider.now += access_tokens.UNAVAILABLE_PAUSE
+    provider.now += access_tokens.FAILURE_PAUSE
     assert await tokens.current() == "token-1"
     await settled()
     assert provider.asked == 3
@@ -153,7 +154,7 @@ async def test_an_outage_shorter_than_what_is_left_of_a_token_is_not_noticed(
     with pytest.raises(TokenUnavailable):
         await tokens.current()
     provider.failure = None
-    provider.now += access_tokens.UNAVAILABLE_PAUSE
+    provider.now += access_tokens.FAILURE_PAUSE
     assert await tokens.current() == "token-5"
 
 
@@ -164,7 +165,7 @@ async def test_an_outage_shorter_than_what_is_left_of_a_token_is_not_noticed(
         (TokenUnavailable("busy", retry_after=20), 20),
         (TokenUnavailable("busy", retry_after=0), 2),
         (TokenUnavailable("busy", retry_after=3600), 60),
-        (TokenRefused("wrong secret"), 60),
+        (TokenRefused("wrong secret"), 2),
     ],
 )
 async def test_pauses_after_a_failure(
@@ -179,6 +180,21 @@ async def test_pauses_after_a_failure(
     provider.failure = None
     provider.now += pause
     assert await tokens.current() == "token-3"
+
+
+@pytest.mark.parametrize(("kind", "pause"), [("OAuth2ClientCredential", 2), ("OAuth2UserPasswordCredential", 60)])
+async def test_a_wrong_password_is_not_repeated_often_enough_to_lock_an_account(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, kind: str, pause: float
+) -> None:
+    provider.failure = TokenRefused("wrong")
+    monkeypatch.setattr(sign_in, "TokenEndpoint", lambda credential: SimpleNamespace(request=provider))
+    auth = sign_in.bearer_auth(Credential(kind, "Fhir:Authentication"))
+    async with httpx.AsyncClient(auth=auth, transport=httpx.MockTransport(lambda _: httpx.Response(200))) as http:
+        for after, asked in ((0, 1), (pause - 0.1, 1), (0.1, 2)):
+            provider.now += after
+            with pytest.raises(TokenRefused):
+                await http.get("https://fhir.example")
+            assert provider.asked == asked
 
 
 async def test_closing_ends_what_is_under_way(provider: Provider, tokens: AccessTokens) -> None:

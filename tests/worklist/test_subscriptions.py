@@ -145,6 +145,7 @@ async def test_a_filter_takes_what_meets_it_once_and_keeps_it(world: World, cond
     assert await world.told("ME") == [
         (created, STATE, "SCHEDULED"),
         *([] if asks_for_the_date else [(earlier, STATE, "SCHEDULED")]),
+        (changed, STATE, "IN PROGRESS"),
         (changed, ASSIGNED, ""),
         (changed, STATE, "IN PROGRESS"),
     ]
@@ -152,6 +153,25 @@ async def test_a_filter_takes_what_meets_it_once_and_keeps_it(world: World, cond
     await subscriptions.suspend(world.database, world.partition, "ME", FILTERED_WORKLIST)
     await world.create(t00404025=mine)
     assert await world.told("ME") == [(changed, ASSIGNED, "")]
+
+
+async def test_a_filter_is_told_of_what_comes_to_meet_it_whatever_has_changed(world: World) -> None:
+    await world.subscribe("ME", FILTERED_WORKLIST, Scheduled(None, parse_datetime("2030"), parse_datetime("2031")))
+    uid = await world.create()
+    await world.update(uid, {"00404005": element("DT", "20300615")})
+    await world.update(uid, {"00404005": element("DT", "20300616")})
+    assert await world.told("ME") == [(uid, STATE, "SCHEDULED")]
+    ready, claimed = await world.create(), await world.create()
+    await world.update(ready, {"00404005": element("DT", "2030"), "00404041": element("CS", "UNAVAILABLE")})
+    await world.state(claimed, "IN PROGRESS")
+    await world.update(
+        claimed, {"00404005": element("DT", "2030"), "00741002": sequence({"00741004": element("DS", 10)})}, "1.2"
+    )
+    assert await world.told("ME") == [
+        (ready, STATE, "SCHEDULED"),
+        (claimed, STATE, "IN PROGRESS"),
+        (claimed, PROGRESS, ""),
+    ]
 
 
 async def test_the_owner_is_told_to_cancel_only_where_somebody_listens(world: World) -> None:

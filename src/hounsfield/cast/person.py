@@ -8,16 +8,19 @@ REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representa
 
 
 def human_name(parts: NameComponents) -> Resource | None:
-    """The usual HumanName of one group of a person name; None if it names nobody."""
+    """The usual HumanName of one group of a person name; None if it names nobody.
+
+    Other white space than spaces names nobody either, and no FHIR server takes it alone.
+    """
     name: Resource = {"use": "usual"}
-    if parts.family:
+    if parts.family.strip():
         name["family"] = parts.family
     for element, texts in (
         ("given", [parts.given, parts.middle]),
         ("prefix", [parts.prefix]),
         ("suffix", [parts.suffix]),
     ):
-        words = [word for text in texts for word in text.split(" ") if word]
+        words = [word for text in texts for word in text.split(" ") if word.strip()]
         if words:
             name[element] = words
     return name if len(name) > 1 else None

@@ -14,10 +14,10 @@ RENEWAL_SECONDS = 300.0
 """A token is renewed so long before its end; one that lives less than twice that, after half its life."""
 LONGEST_PAUSE = 60.0
 """Who gives tokens may ask us to wait; after this time it is asked again nevertheless."""
-UNAVAILABLE_PAUSE = 2.0
+FAILURE_PAUSE = 2.0
 """So long the failure to get a token stands for all who ask, unless another time was asked for."""
-REFUSED_PAUSE = 60.0
-"""And so long a refusal: asking with a wrong password every few seconds gets accounts locked."""
+PASSWORD_PAUSE = 60.0
+"""And so long a refusal of a person's password: asking with a wrong one every few seconds gets accounts locked."""
 
 
 class TokenUnavailable(Exception):
@@ -54,12 +54,13 @@ class _Held:
 class AccessTokens:
     """The token for one server. All who ask while one is being fetched share that request, and its failure.
 
-    ``request`` gets a new one; it raises TokenUnavailable or TokenRefused, as do the methods. Not shared between event
-    loops.
+    ``request`` gets a new one; it raises TokenUnavailable or TokenRefused, as do the methods. ``refused_pause`` is how
+    many seconds a refusal stands. Not shared between event loops.
     """
 
-    def __init__(self, request: Callable[[], Awaitable[AccessToken]]) -> None:
+    def __init__(self, request: Callable[[], Awaitable[AccessToken]], *, refused_pause: float = FAILURE_PAUSE) -> None:
         self._request = request
+        self._refused_pause = refused_pause
         self._held: _Held | None = None
         self._renewal: asyncio.Task[str] | None = None
         self._failure: TokenUnavailable | TokenRefused | None = None
@@ -108,7 +109,7 @@ class AccessTokens:
         try:
             token = await self._request()
         except (TokenUnavailable, TokenRefused) as error:
-            self._failure, self._pause_end = error, time.monotonic() + _pause(error)
+            self._failure, self._pause_end = error, time.monotonic() + self._pause(error)
             raise
         finally:
             self._renewal = None
@@ -118,12 +119,11 @@ class AccessTokens:
         self._held = _Held(token.value, began + max(life - RENEWAL_SECONDS, life / 2), began + life)
         return token.value
 
-
-def _pause(failure: TokenUnavailable | TokenRefused) -> float:
-    if isinstance(failure, TokenRefused):
-        return REFUSED_PAUSE
-    asked = UNAVAILABLE_PAUSE if failure.retry_after is None else failure.retry_after
-    return min(max(asked, UNAVAILABLE_PAUSE), LONGEST_PAUSE)
+    def _pause(self, failure: TokenUnavailable | TokenRefused) -> float:
+        if isinstance(failure, TokenRefused):
+            return self._refused_pause
+        asked = FAILURE_PAUSE if failure.retry_after is None else failure.retry_after
+        return min(max(asked, FAILURE_PAUSE), LONGEST_PAUSE)
 
 
 def _seen(renewal: asyncio.Task[str]) -> None:

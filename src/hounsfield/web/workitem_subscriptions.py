@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,7 +42,7 @@ def subscription_routes(
             conditions=_conditions(request),
         )
         scheme, _, address = service_root(request).partition("://")
-        url = f"{scheme.replace('http', 'ws', 1)}://{address}/subscribers/{request.path_params['aetitle']}"
+        url = f"{scheme.replace('http', 'ws', 1)}://{address}/subscribers/{quote(title, safe='')}"
         return Response(status_code=201, headers={"Content-Location": url})
 
     async def unsubscribe(request: Request) -> Response:

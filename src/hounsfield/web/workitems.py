@@ -1,5 +1,6 @@
 """UPS-RS: create, retrieve, update, change the state of and search for workitems (worklist.md, PS3.18 §11)."""
 
+import re
 from collections.abc import Awaitable, Mapping
 from urllib.parse import parse_qsl
 
@@ -9,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from hounsfield.database.engine import Database
 from hounsfield.dicom import uid as uids
-from hounsfield.errors import BadRequest, HounsfieldError, StoreUnavailable
+from hounsfield.errors import BadRequest, HounsfieldError, StoreUnavailable, UnsupportedMediaType
 from hounsfield.security.roles import DataAction
 from hounsfield.web import workitem_formats, workitem_search
 from hounsfield.web.api_route import ApiRoute, Check, Handler, partition_of
@@ -33,10 +34,11 @@ from hounsfield.worklist.search import search
 from hounsfield.worklist.states import AlreadyCanceled
 
 _JSON = (DICOM_JSON, "application/json")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
-class _MalformedUid(BadRequest):
-    """A UID of the URL is none, where every refusal comes with a Warning."""
+class _Warned(HounsfieldError):
+    """What a transaction is refused with before it begins, where every refusal comes with a Warning."""
 
     def __init__(self, request: Request, message: str) -> None:
         super().__init__(message)
@@ -46,6 +48,14 @@ class _MalformedUid(BadRequest):
     def headers(self) -> Mapping[str, str]:
         """The Warning."""
         return {"Warning": self._warning}
+
+
+class _MalformedUid(_Warned, BadRequest):
+    """A UID of the URL is none."""
+
+
+class _NoDataset(_Warned, UnsupportedMediaType):
+    """The body is said to be something else than a dataset."""
 
 
 def workitem_routes(database: Database) -> list[ApiRoute]:
@@ -107,10 +117,17 @@ def workitem_routes(database: Database) -> list[ApiRoute]:
         route("POST", "", create, "add-workitem", check=require_dataset, creates=True),
         route("GET", "", find, "query-workitem"),
         route("GET", one, retrieve, "retrieve-workitem"),
-        route("POST", one, update, "update-workitem", check=require_dataset),
+        route("POST", one, update, "update-workitem", check=_require_dataset_or_warn),
         route("POST", f"{one}/cancelrequest", cancel, "cancel-workitem", check=require_dataset_if_any),
-        route("PUT", f"{one}/state", change_state, "change-state-workitem", check=require_dataset),
+        route("PUT", f"{one}/state", change_state, "change-state-workitem", check=_require_dataset_or_warn),
     ]
+
+
+def _require_dataset_or_warn(request: Request) -> None:
+    try:
+        require_dataset(request)
+    except UnsupportedMediaType as error:
+        raise _NoDataset(request, error.message) from error
 
 
 async def _create(database: Database, request: Request, dataset: Dataset, uid: str | None) -> Response:
@@ -167,7 +184,8 @@ def _names_json(request: Request) -> bool:
 
 
 def _warning(request: Request, message: str) -> str:
-    quoted = message.replace("\\", "\\\\").replace('"', '\\"')
+    # A message may quote a name from the URL, and a header is no place for most characters.
+    quoted = _UNPRINTABLE.sub("?", message).replace("\\", "\\\\").replace('"', '\\"')
     return f'299 {host_of(request.headers.get("host", ""))}: "{quoted}"'
 
 

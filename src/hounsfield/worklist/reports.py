@@ -77,6 +77,11 @@ def state_report(uid: str, dataset: Dataset) -> str:
     return _report(Event.STATE, uid, shown)
 
 
+def tells_state(report: str) -> bool:
+    """Whether a report is one of the state."""
+    return bool(msgspec.json.decode(report)["00001002"]["Value"] == [Event.STATE])
+
+
 def cancel_report(uid: str, request: Dataset) -> str:
     """Somebody asks the owner to cancel the workitem."""
     wanted = (REQUESTING_AE, REASON_FOR_CANCELLATION, DISCONTINUATION_REASON_CODE_SEQUENCE)

@@ -227,20 +227,26 @@ async def publish(
     values: IndexValues,
     contents: Sequence[str],
 ) -> None:
-    """Queue reports of a workitem that now has these values for all who subscribe to it; last in a transaction."""
+    """Queue reports of a workitem that now has these values for all who subscribe to it; last in a transaction.
+
+    Whose filter it has come to meet is told its state first, as whoever subscribes is.
+    """
+    newly = []
     for row in await tx.fetch(
         "SELECT subscriber_id, deletion_lock, filter, last_workitem_id FROM worklist_subscription "
         "WHERE partition_key = ? AND filtered = 1",
         partition_key,
     ):
-        if _is_met(row, workitem_id, state, values):
-            await tx.execute(
-                "INSERT INTO workitem_subscription (workitem_id, subscriber_id, subscribed, deletion_lock) "
-                "VALUES (?, ?, 1, ?) ON CONFLICT (workitem_id, subscriber_id) DO NOTHING",
-                workitem_id,
-                row[0],
-                row[1],
-            )
+        if _is_met(row, workitem_id, state, values) and await tx.execute(
+            "INSERT INTO workitem_subscription (workitem_id, subscriber_id, subscribed, deletion_lock) "
+            "VALUES (?, ?, 1, ?) ON CONFLICT (workitem_id, subscriber_id) DO NOTHING",
+            workitem_id,
+            row[0],
+            row[1],
+        ):
+            newly.append(row[0])
+    if newly and not any(map(reports.tells_state, contents)):
+        await reports.queue(tx, workitem_id, newly, [None])
     if contents:
         await reports.queue(tx, workitem_id, await recipients(tx, partition_key, workitem_id), contents)
 
