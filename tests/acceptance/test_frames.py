@@ -246,22 +246,6 @@ def test_broken_frames_are_not_decoded(client: httpx.Client) -> None:
     assert bodies(client, path, "1") == [JPEGS[0]]
 
 
-def test_fragments_in_a_native_syntax_do_not_pass_for_samples(client: httpx.Client) -> None:
-    ds = encapsulated(encapsulate(JPEGS), 5)
-    file = factories.part10(ds, JPEGBaseline8Bit)
-    jpeg = JPEGBaseline8Bit.encode()
-    assert file.count(jpeg) == 1
-    response = dicomweb.post(client, [file.replace(jpeg, EXPLICIT.encode().ljust(len(jpeg), b"\0"))])
-    assert response.status_code == 200, response.text
-    path = f"{instance_path(ds)}/frames"
-    padded = [frame + bytes(len(frame) % 2) for frame in JPEGS]
-    assert bodies(client, path, "1") == padded[:1]
-    for accept in (OCTETS, EXPLICIT_FRAMES):
-        refusal = get(client, path, "1", accept)
-        assert refusal.status_code == 406
-        assert "not of that syntax" in refusal.text
-
-
 def test_any_frame_of_many_is_found(client: httpx.Client) -> None:
     frames = [number.to_bytes(4, "big") * 3 for number in range(10_000)]
     ds = encapsulated(encapsulate(frames), len(frames))

@@ -64,9 +64,6 @@ async def plan(
         asked = target.transfer_syntax
         if asked == ORIGINAL and target.media_type in (None, _media_type(stored)):
             asked = stored
-        elif index.encapsulated and _is_native(asked) and _is_native(stored):
-            refused = refused or CannotTranscode(stored, asked, "its pixel data is not of that syntax")
-            continue
         if asked == stored or (_is_native(asked) and _is_native(stored)):
             return position, FramePlan(instance, index, tuple(numbers), tuple(places), asked)
         if form is None:
