@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,8 +68,8 @@ def demo(
             if not _wait_until_ready(client, server):
                 raise typer.Exit(server.wait() or 2)
             # Not resumed: the data may have been deleted since an earlier run, and what is there is only counted.
-            loaded = subprocess.run([*program, "upload", str(samples), "--to", f"{root}/v2", "--restart"], check=False)
-            if loaded.returncode != 0 and not stopping.is_set():
+            upload = [*program, "upload", str(samples), "--to", f"{root}/v2", "--restart"]
+            if not _run_unless(stopping, upload) and not stopping.is_set():
                 console.print("[yellow]Not every sample could be loaded; see above.[/yellow]")
             _wait_for_cast(client, server)
             if not stopping.is_set():
@@ -108,6 +109,18 @@ def _environment() -> dict[str, str]:
         if settings.origin(key) == settings_table.DEFAULT
     }
     return {**os.environ, **ours}
+
+
+def _run_unless(stopping: threading.Event, command: Sequence[str]) -> bool:
+    """Whether the command ended well. Ctrl-C does not reach it, which would make it complain: it is ended quietly."""
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        while process.poll() is None and not stopping.wait(POLL_SECONDS):
+            pass
+    finally:
+        process.terminate()
+        process.wait()
+    return process.returncode == 0
 
 
 def _wait_until_ready(client: httpx.Client, server: "subprocess.Popen[bytes]") -> bool:
