@@ -37,6 +37,7 @@ def main() -> None:
     processes.die_with_supervisor(options.supervisor)
     # Casting never delays a DICOM request (dicom-cast.md §2): it gets the processor time those leave.
     os.nice(19)
+    processes.calm_garbage_collector()
     try:
         asyncio.run(run(options))
     except HounsfieldError as error:
