@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from hounsfield.archive import store as store_module
 from hounsfield.archive.archive import Archive
@@ -39,10 +40,13 @@ class FragileStore(LocalStore):
     settles = True
     settled = 0
     """How many names are on disk for certain."""
+    placed = 0
+    """How many files were written."""
 
     async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
         if any(f"/{sop}_" in key for sop in self.refused):
             raise StoreUnavailable("The disk is full.")
+        self.placed += 1
         settle = await super().place(key, source)
 
         async def slowly() -> None:
@@ -67,7 +71,9 @@ class FragileDatabase(SqliteDatabase):
     undone = False
     """Whether it is certain that a failed write saved nothing."""
     reads = 1_000_000
-    """How many statements are answered before it goes away."""
+    """How many statements are answered before reading fails."""
+    commits = 1_000_000
+    """How many writes succeed before it goes away."""
 
     async def fetch(self, sql: str, *values: Value, quick: bool = False) -> list[Row]:
         self.reads -= 1
@@ -76,7 +82,8 @@ class FragileDatabase(SqliteDatabase):
         return await super().fetch(sql, *values, quick=quick)
 
     async def write(self, unit: Unit[T]) -> T:
-        if not self.writes:
+        self.commits -= 1
+        if not self.writes or self.commits < 0:
             raise StoreUnavailable("The database is away.", undone=self.undone)
         return await super().write(unit)
 
@@ -192,16 +199,37 @@ async def test_a_failure_of_one_group_leaves_the_others(fragile: Fragile) -> Non
 
 async def test_a_database_that_goes_away_leaves_what_is_stored(fragile: Fragile) -> None:
     datasets = some(GROUP + 3)
-    fragile.database.reads = GROUP + 1
+    fragile.database.commits = 1
     outcomes = await fragile.store(*datasets)
-    fragile.database.reads = 1_000_000
-    assert [outcome.failure for outcome in outcomes] == [None] * (GROUP + 1) + [FAILED] * 2
+    assert [outcome.failure for outcome in outcomes] == [None] * GROUP + [FAILED] * 3
     assert [outcome.sop_instance_uid for outcome in outcomes] == [ds.SOPInstanceUID for ds in datasets]
-    assert await fragile.visible() == {ds.SOPInstanceUID for ds in datasets[: GROUP + 1]}
-    fragile.database.reads = 0
+    assert await fragile.visible() == {ds.SOPInstanceUID for ds in datasets[:GROUP]}
     with pytest.raises(StoreUnavailable):
         await fragile.store(*some(2))
+
+
+async def test_an_instance_that_cannot_be_looked_for_fails_alone(fragile: Fragile) -> None:
+    datasets = some(3)
+    fragile.database.reads = 0
+    outcomes = await fragile.store(*datasets)
     fragile.database.reads = 1_000_000
+    assert [outcome.failure for outcome in outcomes] == [FAILED, None, None]
+    assert await fragile.visible() == {ds.SOPInstanceUID for ds in datasets[1:]}
+
+
+async def test_what_is_sent_again_is_written_in_vain_at_most_once(fragile: Fragile) -> None:
+    studies = [[factories.dataset(StudyInstanceUID=uid) for _ in range(4)] for uid in (generate_uid(), generate_uid())]
+    for datasets in studies:
+        assert [outcome.failure for outcome in await fragile.store(*datasets)] == [None] * 4
+    fragile.files.placed = 0
+    for ds in studies[0]:
+        assert [outcome.failure for outcome in await fragile.store(ds)] == [DUPLICATE]
+    assert fragile.files.placed == 1
+    # Of several in one request the first is looked for.
+    assert [outcome.failure for outcome in await fragile.store(*studies[1])] == [DUPLICATE] * 4
+    assert fragile.files.placed == 1
+    assert len(fragile.stored_files()) == 8
+    assert await feed.latest_sequence(fragile.database) == 8
 
 
 async def test_a_mistake_of_ours_costs_one_instance(

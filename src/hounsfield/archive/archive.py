@@ -10,6 +10,8 @@ from hounsfield.index.query_tags import KnownTags
 from hounsfield.storage.object_store import ObjectStore
 from hounsfield.storage.spool import Spool
 
+RESENT_STUDIES = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Recompression:
@@ -21,6 +23,23 @@ class Recompression:
     """Smaller files are left alone."""
     turns: asyncio.Semaphore
     """Files of one process that are recompressed at a time: some codec processes are left to those who want to see."""
+
+
+class ResentStudies:
+    """Studies, by partition and UID, of which somebody lately sent an instance that was there already."""
+
+    def __init__(self) -> None:
+        self._studies: dict[tuple[int, str], None] = {}
+
+    def add(self, study: tuple[int, str]) -> None:
+        """Such an instance was met; of too many studies the first is forgotten."""
+        self._studies[study] = None
+        if len(self._studies) > RESENT_STUDIES:
+            del self._studies[next(iter(self._studies))]
+
+    def has(self, study: tuple[int, str]) -> bool:
+        """Whether one was."""
+        return study in self._studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +62,5 @@ class Archive:
     """Where images are decoded, encoded and drawn; starts nothing before there is something to do."""
     tags: KnownTags = field(default_factory=KnownTags)
     """The extended query tags that stores index."""
+    resent: ResentStudies = field(default_factory=ResentStudies)
+    """Studies whose instances are looked for before their files are written."""

@@ -130,7 +130,8 @@ async def _store_group(
     ready: list[_Prepared] = []
     error: StoreUnavailable | None = None
     for upload in uploads:
-        outcome, prepared, problem = await _admit(archive, upload, request)
+        is_first_of_many = not outcomes and len(uploads) > 1
+        outcome, prepared, problem = await _admit(archive, upload, request, asks=is_first_of_many)
         outcomes.append(outcome)
         error = error or problem
         if prepared is not None:
@@ -197,17 +198,20 @@ async def _keep(archive: Archive, ready: list[_Prepared], request: StoreRequest)
 
 
 async def _admit(
-    archive: Archive, upload: Upload, request: StoreRequest
+    archive: Archive, upload: Upload, request: StoreRequest, *, asks: bool
 ) -> tuple[Outcome, _Prepared | None, StoreUnavailable | None]:
-    """Read and validate one instance, and see that it is not there already.
+    """Read and validate one instance, and see that it is not there already, if that is likely or ``asks``.
 
     Whatever goes wrong is this instance's failure: others of the request may be stored by now.
     """
     outcome = Outcome()
     try:
         outcome, prepared = await _prepared(archive, upload, request)
-        if prepared is None or not await instances.exists(archive.database, prepared.new.path):
+        if prepared is None or not (asks or _may_be_there(archive, prepared)):
             return outcome, prepared, None
+        if not await instances.exists(archive.database, prepared.new.path):
+            return outcome, prepared, None
+        archive.resent.add(prepared.new.path.study_key)
         outcome.failure = FailureReason.ALREADY_EXISTS
     except StoreUnavailable as error:
         outcome.failure = FailureReason.PROCESSING_FAILURE
@@ -218,6 +222,16 @@ async def _admit(
         logger.error("Unexpected error: %s\n%s", type(error).__name__, place)
         outcome.failure = FailureReason.PROCESSING_FAILURE
     return outcome, None, None
+
+
+def _may_be_there(archive: Archive, prepared: _Prepared) -> bool:
+    """Whether it is worth while to look for the instance before its file is written.
+
+    The transaction that makes it visible finds out anyway, so most are not looked for. But who sends one instance of a
+    study again mostly sends them all, and nothing large is written, and nothing compressed, in vain.
+    """
+    is_dear = prepared.upload.size > INLINE_BYTES or prepared.recompress
+    return is_dear or archive.resent.has(prepared.new.path.study_key)
 
 
 async def _prepared(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
@@ -317,6 +331,7 @@ async def _index(archive: Archive, ready: list[_Prepared], request: StoreRequest
     for prepared, version in zip(ready, versions, strict=True):
         if version is None:
             prepared.outcome.failure = FailureReason.ALREADY_EXISTS
+            archive.resent.add(prepared.new.path.study_key)
             duplicates.append(prepared)
         else:
             prepared.outcome.path = prepared.new.path

@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 CLOCK_SECONDS = 5
 """How often connections are looked at for what takes too long."""
 YIELD_SECONDS = 0.001
-"""How long a process leaves a new connection to one that has fewer."""
+YIELDS = 5
+"""How often, and for how long each time, a process leaves a new connection to one that has fewer: on a busy machine
+that one may not come to it at once, and connections stay where they are."""
 BODY_BYTES = 64 << 20
 """Memory of a process for bodies that are being received, in large pieces; beyond it pieces are small."""
 FILES_LEFT = 512
@@ -99,11 +101,14 @@ class Serving:
         """A client has connected. One that another process has more time for is left to it, for a moment."""
         if len(self.connections) > min(self._counts):
             self._accept_off()
-            self.loop.call_later(YIELD_SECONDS, self._accept_what_is_left)
+            self.loop.call_later(YIELD_SECONDS, self._accept_what_is_left, YIELDS - 1)
         else:
             self._accept()
 
-    def _accept_what_is_left(self) -> None:
+    def _accept_what_is_left(self, yields: int) -> None:
+        if yields and len(self.connections) > min(self._counts):
+            self.loop.call_later(YIELD_SECONDS, self._accept_what_is_left, yields - 1)
+            return
         self._accept()
         self._accept_on()
 

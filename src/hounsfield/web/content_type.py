@@ -5,6 +5,7 @@ to the next ``;`` whatever it holds, so ``type=application/dicom`` is read as me
 """
 
 import re
+from collections.abc import Mapping
 
 from hounsfield.errors import UnsupportedMediaType
 
@@ -51,7 +52,7 @@ def parse_content_type(value: str) -> tuple[str, dict[str, str]]:
     return head.group(1).lower(), parameters
 
 
-def boundary_of(parameters: dict[str, str]) -> bytes:
+def boundary_of(parameters: Mapping[str, str]) -> bytes:
     """The boundary among parsed parameters, as it appears in the body after ``--``. Raises MalformedMediaType."""
     boundary = parameters.get("boundary")
     if boundary is None:

@@ -1,7 +1,7 @@
 """STOW-RS: POST studies and studies/{study} (store.md §§1, 5)."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -73,7 +73,7 @@ def _check_accept(request: Request) -> None:
     require_dicom_json(request.headers.getlist("accept"))
 
 
-def _content_type(request: Request) -> tuple[str, dict[str, str]] | None:
+def _content_type(request: Request) -> tuple[str, Mapping[str, str]] | None:
     """The request's media type and its parameters, None where it has no Content-Type.
 
     Raises UnsupportedMediaType with an empty body.
@@ -82,7 +82,7 @@ def _content_type(request: Request) -> tuple[str, dict[str, str]] | None:
     if value is None:
         return None
     try:
-        media_type, parameters = parse_content_type(value)
+        media_type, parameters = _parsed(value)
     except MalformedMediaType as error:
         raise UnsupportedMediaType("") from error
     if media_type not in (DICOM, "multipart/related"):
@@ -90,8 +90,14 @@ def _content_type(request: Request) -> tuple[str, dict[str, str]] | None:
     return media_type, parameters
 
 
+@lru_cache(maxsize=64)
+def _parsed(content_type: str) -> tuple[str, Mapping[str, str]]:
+    """It is asked for before access is checked, and when the body is read; many clients never change theirs."""
+    return parse_content_type(content_type)
+
+
 async def _read(
-    request: Request, media_type: str, parameters: dict[str, str], body: SpooledBody, max_part_bytes: int
+    request: Request, media_type: str, parameters: Mapping[str, str], body: SpooledBody, max_part_bytes: int
 ) -> bool:
     """Receive the body; whether it is metadata with bulk data, not files.
 
