@@ -6,8 +6,9 @@ else after the boundary makes it ordinary data. The CRLF before the first delimi
 epilogue are skipped, and the blank line after a part's headers may be the CRLF of the next delimiter (an empty part).
 """
 
+import ctypes
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -78,6 +79,31 @@ class _After(Enum):
     MORE = auto()
 
 
+def _c_search() -> Callable[[int, int, bytes, int], int | None] | None:
+    """The C library's ``memmem``: where in so many bytes at an address a needle is, None where it has none."""
+    try:
+        search = ctypes.PyDLL(None).memmem
+    except (AttributeError, OSError, TypeError):
+        return None
+    search.restype = ctypes.c_void_p
+    search.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+    return search
+
+
+_memmem = _c_search()
+_WORTH_A_CALL = 4096  # bytes from which on ``memmem`` is ahead, which needs a microsecond to begin
+
+
+def _find(buffer: bytes | bytearray, needle: bytes, start: int) -> int:
+    """``buffer.find(needle, start)``; for what uploads consist of, bytes like noise, in a third of the time."""
+    length = len(buffer) - start
+    if _memmem is None or length < _WORTH_A_CALL or not isinstance(buffer, bytearray):
+        return buffer.find(needle, start)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer, start))
+    found = _memmem(address, length, needle, len(needle))
+    return -1 if found is None else start + found - address
+
+
 class MultipartReader:
     """Turns the chunks of one multipart body into events; memory is bounded by one chunk and one header block.
 
@@ -137,7 +163,7 @@ class MultipartReader:
     def _read_data(self, buffer: bytes | bytearray, position: int, events: list[Event]) -> tuple[int, bool]:
         """Emits data up to the next delimiter or up to what may become one."""
         search = position
-        while (at := buffer.find(self._delimiter, search)) >= 0:
+        while (at := _find(buffer, self._delimiter, search)) >= 0:
             after, end = self._classify(buffer, at)
             if after is not _After.DATA:
                 break
