@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Lock
@@ -32,7 +32,7 @@ from hounsfield.database import migrate
 from hounsfield.database.connect import open_database
 from hounsfield.index.partitions import DEFAULT
 from hounsfield.storage.local import LocalStore
-from hounsfield.storage.object_store import Settle, Source
+from hounsfield.storage.object_store import Source
 from hounsfield.storage.spool import Spool, Upload
 
 A_REQUEST = 100
@@ -47,13 +47,10 @@ REPORT_SECONDS = 15.0
 class Unkept(LocalStore):
     """An object store that forgets what is put: index and ingest code are measured, not the disk."""
 
-    async def place(self, key: str, source: Source) -> Settle:
+    async def put(self, key: str, source: Source, written: Callable[[], None] | None = None) -> None:
         """Nothing, at once."""
-        return _nothing
-
-
-async def _nothing() -> None:
-    pass
+        if written is not None:
+            written()
 
 
 def uploads(population: Population, spool: Spool, first: int, last: int) -> list[tuple[Upload, bytearray]]:

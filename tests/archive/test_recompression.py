@@ -19,7 +19,7 @@ from hounsfield.errors import StoreUnavailable
 from hounsfield.index import statistics
 from hounsfield.index.partitions import DEFAULT
 from hounsfield.storage.local import LocalStore
-from hounsfield.storage.object_store import Settle, Source
+from hounsfield.storage.object_store import Source
 from hounsfield.storage.spool import Spool
 from tests import factories
 
@@ -29,10 +29,10 @@ class PickyStore(LocalStore):
 
     refused = "nothing"
 
-    async def place(self, key: str, source: Source) -> Settle:
+    async def put(self, key: str, source: Source, written: Callable[[], None] | None = None) -> None:
         if key.endswith(self.refused):
             raise StoreUnavailable("The object store is full.")
-        return await super().place(key, source)
+        await super().put(key, source, written)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Store when the database or the object store fails underneath (store.md §§5, 6)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 from hounsfield.archive import store as store_module
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.store import GROUP, FailureReason, Outcome, StoreRequest, store
-from hounsfield.database.engine import Row, Unit, Value
+from hounsfield.database.engine import PendingWrite, Row, Transaction, Unit, Value
 from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
 from hounsfield.dicom import part10
@@ -43,20 +43,15 @@ class FragileStore(LocalStore):
     placed = 0
     """How many files were written."""
 
-    async def place(self, key: str, source: Source) -> Callable[[], Awaitable[None]]:
+    async def put(self, key: str, source: Source, written: Callable[[], None] | None = None) -> None:
         if any(f"/{sop}_" in key for sop in self.refused):
             raise StoreUnavailable("The disk is full.")
         self.placed += 1
-        settle = await super().place(key, source)
-
-        async def slowly() -> None:
-            await asyncio.sleep(0.05)
-            if not self.settles:
-                raise StoreUnavailable("The disk is broken.")
-            await settle()
-            self.settled += 1
-
-        return slowly
+        await super().put(key, source, written)
+        await asyncio.sleep(0.05)
+        if not self.settles:
+            raise StoreUnavailable("The disk is broken.")
+        self.settled += 1
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         if not self.deletes:
@@ -81,11 +76,14 @@ class FragileDatabase(SqliteDatabase):
             raise StoreUnavailable("The database is away.")
         return await super().fetch(sql, *values, quick=quick)
 
-    async def write(self, unit: Unit[T]) -> T:
-        self.commits -= 1
-        if not self.writes or self.commits < 0:
-            raise StoreUnavailable("The database is away.", undone=self.undone)
-        return await super().write(unit)
+    def pending(self, unit: Unit[T]) -> PendingWrite[T]:
+        async def fragile(tx: Transaction) -> T:
+            self.commits -= 1
+            if not self.writes or self.commits < 0:
+                raise StoreUnavailable("The database is away.", undone=self.undone)
+            return await unit(tx)
+
+        return super().pending(fragile)
 
 
 @dataclass

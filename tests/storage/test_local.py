@@ -131,28 +131,48 @@ def test_an_error_in_a_batch_leaves_what_came_before_it(
             put("study/second", b"2")
 
 
-async def test_place_leaves_only_the_names_to_be_synced(
+async def test_only_names_are_synced_after_it_is_said_that_the_object_is_written(
     files: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder(monkeypatch, tmp_path / "files")
-    settle = await files.place("study/series/object", b"x")
-    assert recorder.calls[-1] == ("fsync", "object")
-    recorder.calls.clear()
-    await settle()
-    assert recorder.calls == [("fsync", "series"), ("fsync", "root"), ("fsync", "study")]
+    before: list[tuple[str, str]] = []
+    await files.put("study/series/object", b"x", lambda: before.extend(recorder.calls))
+    assert before[-1] == ("fsync", "object")
+    assert recorder.calls[len(before) :] == [("fsync", "series"), ("fsync", "root"), ("fsync", "study")]
 
 
-async def test_where_names_do_not_follow_their_content_place_syncs_them_first(
+async def test_what_is_said_to_be_written_stays(
+    files: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    def written() -> None:
+        said.append(True)
+        monkeypatch.setattr(os, "fsync", fail)
+
+    with pytest.raises(StoreUnavailable):
+        await files.put("study/object", b"x", written)
+    assert said == [True]
+    assert (tmp_path / "files/study/object").read_bytes() == b"x"
+    with pytest.raises(StoreUnavailable):
+        await files.put("study/another", b"x", written)
+    assert said == [True]
+    assert everything_below(tmp_path / "files") == ["study", "study/object"]
+
+
+async def test_where_names_do_not_follow_their_content_they_are_synced_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "NAMES_FOLLOW_CONTENT", frozenset())
     store = LocalStore(tmp_path / "files")
     recorder = Recorder(monkeypatch, tmp_path / "files")
-    settle = await store.place("study/series/object", b"x")
-    assert recorder.calls[-4:] == [("fsync", "object"), ("fsync", "series"), ("fsync", "root"), ("fsync", "study")]
-    recorder.calls.clear()
-    await settle()
-    assert recorder.calls == []
+    before: list[tuple[str, str]] = []
+    await store.put("study/series/object", b"x", lambda: before.extend(recorder.calls))
+    assert before[-4:] == [("fsync", "object"), ("fsync", "series"), ("fsync", "root"), ("fsync", "study")]
+    assert recorder.calls == before
     await store.close()
 
 
@@ -199,10 +219,10 @@ async def test_a_moved_upload_is_synced_before_it_gets_its_name_and_after(
 ) -> None:
     upload = await received(spool, b"x" * 5000)
     recorder = Recorder(monkeypatch, tmp_path / "files")
-    settle = await files.place("study/object", upload)
+    before: list[tuple[str, str]] = []
+    await files.put("study/object", upload, lambda: before.extend(recorder.calls))
     moved = [("mkdir", "study"), ("fdatasync", "temporary"), ("rename", "object"), ("fsync", "object")]
-    assert recorder.calls == moved
-    await settle()
+    assert before == moved
     assert recorder.calls == [*moved, ("fsync", "study"), ("fsync", "root")]
     upload.discard()
 

@@ -3,13 +3,15 @@
 File first, index second: an instance becomes visible in the transaction that also writes its feed entry, after its
 file has been synced; the directory is synced beside that commit, or before it where the file system needs that
 (storage/local.py), and always before anybody is told. What a crash leaves is a file nobody refers to, swept later.
+Whoever finishes the last file of a request begins the transaction: no turn of the event loop comes between the two.
 """
 
 import asyncio
 import logging
+import threading
 import time
 import traceback
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -19,7 +21,7 @@ from hounsfield.archive.archive import Archive
 from hounsfield.archive.index_values import instance_number, series_values, sop_class_uid, study_values
 from hounsfield.archive.recompression import HTJ2K_LOSSLESS, can_be_recompressed, recompressed
 from hounsfield.archive.tag_values import checked, tag_values
-from hounsfield.database.engine import Transaction
+from hounsfield.database.engine import PendingWrite, Transaction, Unit
 from hounsfield.dicom import uid
 from hounsfield.dicom.json_model import metadata_json
 from hounsfield.dicom.part10 import Instance, read_instance
@@ -32,7 +34,6 @@ from hounsfield.index.instances import InstancePath, NewInstance, Received
 from hounsfield.index.partitions import Partition
 from hounsfield.index.query_tags import TagsChanged, TagSet
 from hounsfield.storage.layout import file_key, original_key
-from hounsfield.storage.object_store import Settle
 from hounsfield.storage.spool import Upload
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ class _Prepared:
     recompress: bool
     received: Upload | None = None
     """What came, where ``upload`` is something made of it."""
+    is_written: bool = False
+    """Whether its files are on disk, but perhaps for their names."""
 
     @property
     def keys(self) -> list[str]:
@@ -170,31 +173,59 @@ async def _recompress(archive: Archive, prepared: _Prepared) -> None:
 
 async def _keep(archive: Archive, ready: list[_Prepared], request: StoreRequest) -> StoreUnavailable | None:
     """Write the files and make the instances visible; outcomes say of which that failed."""
+    commit = archive.database.pending(_adding(ready))
+    files = _Files(ready, commit)
     if len(ready) == 1:
-        placed = [await _place(archive, ready[0])]
+        problems = [await _put(archive, ready[0], files)]
     else:
-        placed = await asyncio.gather(*(_place(archive, prepared) for prepared in ready))
-    faults.point("store: placed")
-    error = next((found for found in placed if isinstance(found, StoreUnavailable)), None)
-    # The names of the files become durable beside the commit; both are before anybody is told.
-    settling = [settle() for settle in placed if not isinstance(settle, StoreUnavailable)]
-    ready = [prepared for prepared in ready if prepared.outcome.failure is None]
+        problems = await asyncio.gather(*(_put(archive, prepared, files) for prepared in ready))
+    error = next((problem for problem in problems if problem is not None), None)
+    written = [prepared for prepared in ready if prepared.is_written]
     try:
-        try:
-            await _index(archive, ready, request)
-        finally:
-            # Whatever happens, nobody is told while any of it is still under way.
-            await (settling[0] if len(settling) == 1 else asyncio.gather(*settling))
+        if written:
+            await _index(archive, commit, written, request)
+        # Content that is on disk, under a name that may not be: what the index says of it cannot be relied on.
+        for prepared, problem in zip(ready, problems, strict=True):
+            if problem is not None and prepared.is_written:
+                raise problem
     except StoreUnavailable as problem:
         # Whether the commit went through may be unknown, so the files stay: unused ones are swept as orphans. Where it
         # certainly did not, as on a full disk, they must not make matters worse.
         error = problem
         if problem.undone:
-            await _remove(archive, ready)
-        for prepared in ready:
+            await _remove(archive, written)
+        for prepared in written:
             prepared.outcome.path = None
             prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
     return error
+
+
+class _Files:
+    """Counts the files that are still to be written, from any thread, and has the commit begun after the last."""
+
+    def __init__(self, ready: Sequence[_Prepared], commit: PendingWrite[list[int | None]]) -> None:
+        self._left = len(ready)
+        self._any_written = False
+        self._commit = commit
+        self._lock = threading.Lock()
+
+    def written(self, prepared: _Prepared) -> None:
+        """The files of an instance are on disk."""
+        prepared.is_written = True
+        self._one_less(True)
+
+    def failed(self) -> None:
+        """Those of an instance will not be."""
+        self._one_less(False)
+
+    def _one_less(self, is_written: bool) -> None:
+        with self._lock:
+            self._left -= 1
+            self._any_written |= is_written
+            begins = not self._left and self._any_written
+        if begins:
+            faults.point("store: placed")
+            self._commit.begin()
 
 
 async def _admit(
@@ -299,36 +330,37 @@ def _path(instance: Instance, partition_key: int) -> InstancePath:
     return InstancePath(partition_key, uid.normalise(study), uid.normalise(series), uid.normalise(sop))
 
 
-async def _place(archive: Archive, prepared: _Prepared) -> Settle | StoreUnavailable:
+async def _put(archive: Archive, prepared: _Prepared, files: _Files) -> StoreUnavailable | None:
+    """Write the files of an instance; what went wrong with that, if anything did."""
     key, *others = prepared.keys
     try:
-        settle = await archive.files.place(key, prepared.upload)
-        if not others:
-            return settle
-        assert prepared.received is not None
-        settle_other = await archive.files.place(others[0], prepared.received)
+        if others:
+            assert prepared.received is not None
+            await archive.files.put(others[0], prepared.received)
+        await archive.files.put(key, prepared.upload, lambda: files.written(prepared))
     except StoreUnavailable as error:
         prepared.outcome.failure = FailureReason.PROCESSING_FAILURE
-        if others:
-            await _remove(archive, [prepared])
+        if not prepared.is_written:
+            files.failed()
+            if others:
+                await _remove(archive, [prepared])
         return error
-    return lambda: _both(asyncio.ensure_future(settle()), asyncio.ensure_future(settle_other()))
+    return None
 
 
-async def _both(one: Awaitable[None], other: Awaitable[None]) -> None:
-    await asyncio.gather(one, other)
-
-
-async def _index(archive: Archive, ready: list[_Prepared], request: StoreRequest) -> None:
-    now = time.time_ns() // 1000
+async def _index(
+    archive: Archive, commit: PendingWrite[list[int | None]], written: list[_Prepared], request: StoreRequest
+) -> None:
     while True:
         try:
-            versions = await _added(archive, ready, now)
+            versions = await commit.result()
             break
         except TagsChanged:
-            ready = await _with_tags_of_now(archive, ready, request)
+            written = await _with_tags_of_now(archive, written, request)
+            commit = archive.database.pending(_adding(written))
+            commit.begin()
     duplicates: list[_Prepared] = []
-    for prepared, version in zip(ready, versions, strict=True):
+    for prepared, version in zip(written, versions, strict=True):
         if version is None:
             prepared.outcome.failure = FailureReason.ALREADY_EXISTS
             archive.resent.add(prepared.new.path.study_key)
@@ -339,15 +371,17 @@ async def _index(archive: Archive, ready: list[_Prepared], request: StoreRequest
         await _remove(archive, duplicates)
 
 
-async def _added(archive: Archive, ready: Sequence[_Prepared], now: int) -> list[int | None]:
-    generations = {prepared.tag_generation for prepared in ready}
-    if len(generations) > 1:
-        raise TagsChanged
+def _adding(prepared: Sequence[_Prepared]) -> Unit[list[int | None]]:
+    """Makes those visible whose files have been written when it runs; their versions, None for one that was there."""
 
     async def unit(tx: Transaction) -> list[int | None]:
-        return await instances.add(tx, [prepared.new for prepared in ready], now, *generations)
+        written = [one for one in prepared if one.is_written]
+        generations = {one.tag_generation for one in written}
+        if len(generations) > 1:
+            raise TagsChanged
+        return await instances.add(tx, [one.new for one in written], time.time_ns() // 1000, *generations)
 
-    return await archive.database.write(unit)
+    return unit
 
 
 async def _with_tags_of_now(archive: Archive, ready: Sequence[_Prepared], request: StoreRequest) -> list[_Prepared]:

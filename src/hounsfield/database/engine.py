@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Value = str | int | float | bytes | None | list[int] | list[str] | list[str | None]
 """Lists are PostgreSQL's arrays, for statements that are written for it."""
 Row = tuple[Any, ...]
@@ -38,6 +39,16 @@ class Transaction(Protocol):
 Unit = Callable[[Transaction], Awaitable[T]]
 
 
+class PendingWrite(Protocol[T_co]):
+    """A write that is ready to be begun."""
+
+    def begin(self) -> None:
+        """Begin, once. Any thread may call this."""
+
+    async def result(self) -> T_co:
+        """What :meth:`Database.write` returns or raises; waits for ever for what nobody begins."""
+
+
 class Database(Protocol):
     """A connection to one of the two engines, for one process and one event loop."""
 
@@ -65,6 +76,9 @@ class Database(Protocol):
         the caller. A unit may be run again after a conflict between processes, so it must have no effect outside
         the database. Raises StoreUnavailable when the database refuses to write.
         """
+
+    def pending(self, unit: Unit[T]) -> PendingWrite[T]:
+        """``write`` of ``unit``, to be begun by whoever finishes what must come before it."""
 
     async def check(self) -> None:
         """Return if the database answers; raise StoreUnavailable if not."""

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import asyncpg
 
-from hounsfield.database.engine import Dialect, Row, Unit, Value
+from hounsfield.database.engine import Dialect, PendingWrite, Row, Unit, Value
 from hounsfield.errors import StoreUnavailable, TookTooLong
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ class PostgresDatabase:
                 await asyncio.sleep(0.01 * 2**number)
         raise AssertionError("unreachable")
 
+    def pending(self, unit: Unit[T]) -> PendingWrite[T]:
+        return _Pending(self, unit)
+
     async def check(self) -> None:
         # A server that hangs keeps the connection open for good.
         try:
@@ -168,3 +171,22 @@ class PostgresDatabase:
             undone = isinstance(error, (asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError))
             text = f"The index database cannot be used: {type(error).__name__}."
             raise StoreUnavailable(text, undone=undone) from error
+
+
+class _Pending(Generic[T]):
+    """See :class:`~hounsfield.database.engine.PendingWrite`: a task that begins when any thread says so."""
+
+    def __init__(self, database: PostgresDatabase, unit: Unit[T]) -> None:
+        self._database = database
+        self._unit = unit
+        self._loop = asyncio.get_running_loop()
+        self._begun: asyncio.Future[asyncio.Task[T]] = self._loop.create_future()
+
+    def begin(self) -> None:
+        self._loop.call_soon_threadsafe(self._start)
+
+    async def result(self) -> T:
+        return await (await self._begun)
+
+    def _start(self) -> None:
+        self._begun.set_result(self._loop.create_task(self._database.write(self._unit)))

@@ -13,7 +13,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from hounsfield import faults
-from hounsfield.database.engine import Dialect, Row, Transaction, Unit, Value
+from hounsfield.database.engine import Dialect, PendingWrite, Row, Transaction, Unit, Value
 from hounsfield.errors import StoreUnavailable, TookTooLong
 
 T = TypeVar("T")
@@ -136,11 +136,21 @@ def run_to_end(work: Awaitable[T]) -> T:
 
 @dataclass(slots=True)
 class _Job(Generic[T]):
+    """A unit on its way through the writer: see :class:`~hounsfield.database.engine.PendingWrite`."""
+
+    take: "Callable[[_Job[T]], None]"
+    """The database's."""
     unit: Unit[T]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[T]
-    result: T | None = None
+    returned: T | None = None
     error: BaseException | None = None
+
+    def begin(self) -> None:
+        self.take(self)
+
+    async def result(self) -> T:
+        return await self.future
 
 
 class SqliteDatabase:
@@ -185,12 +195,13 @@ class SqliteDatabase:
             raise unavailable(error) from error
 
     async def write(self, unit: Unit[T]) -> T:
-        if self._closed:
-            raise StoreUnavailable("The index database is closed.", undone=True)
+        job = self.pending(unit)
+        job.begin()
+        return await job.result()
+
+    def pending(self, unit: Unit[T]) -> PendingWrite[T]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(unit, loop, future))
-        return await future
+        return _Job(self._take, unit, loop, loop.create_future())
 
     async def check(self) -> None:
         await self.fetch("SELECT 1")
@@ -212,6 +223,14 @@ class SqliteDatabase:
         for connection in [*self._connections, self._writer_connection]:
             connection.close()
         os.close(self._queue_file)
+
+    def _take(self, job: _Job[Any]) -> None:
+        """The writer's next job, from any thread."""
+        if self._closed:
+            job.error = StoreUnavailable("The index database is closed.", undone=True)
+            self._answer([job])
+        else:
+            self._jobs.put(job)
 
     def _connect_reader(self) -> sqlite3.Connection:
         connection = connect(self._path, read_only=True)
@@ -294,7 +313,7 @@ class SqliteDatabase:
                 if undo:
                     connection.execute("SAVEPOINT unit")
                 try:
-                    job.result = run_to_end(job.unit(transaction))
+                    job.returned = run_to_end(job.unit(transaction))
                     if undo:
                         connection.execute("RELEASE unit")
                 except Exception as error:
@@ -336,4 +355,4 @@ def _resolve(jobs: list[_Job[Any]]) -> None:
         if job.error is not None:
             job.future.set_exception(job.error)
         else:
-            job.future.set_result(job.result)
+            job.future.set_result(job.returned)

@@ -21,7 +21,7 @@ from hounsfield.errors import ExternalStoreRefused, SettingsError, StoreUnavaila
 from hounsfield.storage.azure import AzureAccount, create_container, parse_connection_string
 from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated
-from hounsfield.storage.object_store import Buffer, Settle, Source, Splice, StoredObject, check_key, probe
+from hounsfield.storage.object_store import Buffer, Source, Splice, StoredObject, check_key, probe
 from hounsfield.storage.options import StoreOptions, Tuning
 from hounsfield.storage.spool import Upload
 
@@ -85,12 +85,17 @@ class CloudStore:
         self._account = account
         self._container = container
 
-    async def put(self, key: str, source: Source) -> None:
-        """See ObjectStore."""
+    async def put(self, key: str, source: Source, written: Callable[[], None] | None = None) -> None:
+        """See ObjectStore. A bucket's objects are durable name and all."""
         check_key(key)
         if isinstance(source, Splice):
             await self._put_spliced(key, source)
-            return
+        else:
+            await self._put_whole(key, source)
+        if written is not None:
+            written()
+
+    async def _put_whole(self, key: str, source: Buffer | Sequence[Buffer] | Upload) -> None:
         body = _body(source)
         try:
             await self._put(key, body)
@@ -100,11 +105,6 @@ class CloudStore:
                 raise self._refusal("The bucket or container of the object store does not exist.") from None
             await asyncio.to_thread(create_container, self._account, self._container)
             await self._put(key, body)
-
-    async def place(self, key: str, source: Source) -> Settle:
-        """See ObjectStore: a put object is durable, name and all."""
-        await self.put(key, source)
-        return _nothing
 
     async def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See ObjectStore."""
@@ -358,7 +358,3 @@ def _body(source: Buffer | Sequence[Buffer] | Upload) -> bytes | bytearray | mem
 def _windows(offset: int, length: int, window: int = WINDOW) -> Iterator[tuple[int, int]]:
     end = offset + length
     return ((start, min(window, end - start)) for start in range(offset, end, window))
-
-
-async def _nothing() -> None:
-    """There is nothing left to do."""

@@ -22,7 +22,7 @@ from hounsfield.storage.descriptor import Descriptor, FileRange
 from hounsfield.storage.directories import Directories, Entered
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated, unavailable
 from hounsfield.storage.files import CHUNK_SIZE, read_exactly, write_file, write_unsynced
-from hounsfield.storage.object_store import Settle, Source, StoredObject, check_key, probe
+from hounsfield.storage.object_store import Source, StoredObject, check_key, probe
 from hounsfield.storage.threads import Threads
 
 THREADS = 16
@@ -64,29 +64,27 @@ class LocalStore:
         """The directory, for other processes that use it."""
         return self._root
 
-    async def put(self, key: str, source: Source) -> None:
+    async def put(self, key: str, source: Source, written: Callable[[], None] | None = None) -> None:
         """See ObjectStore."""
-        await self._run(self.put_sync, key, source)
+        await self._run(self.put_sync, key, source, written)
 
-    def put_sync(self, key: str, source: Source) -> None:
+    def put_sync(self, key: str, source: Source, written: Callable[[], None] | None = None) -> None:
         """``put`` in the calling thread."""
-        entered = self._place(key, source)
+        _, entered = self._place_by(write_file, key, source)
+        is_told = written is not None and self._names_follow
+        if written is not None and is_told:
+            written()
         try:
             self._settle(entered)
         except StoreUnavailable:
-            folder, name = _split(key)
-            with suppress(OSError):
-                os.unlink(name, dir_fd=entered.directory.number)
-                self._directories.prune(folder)
+            if not is_told:
+                folder, name = _split(key)
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=entered.directory.number)
+                    self._directories.prune(folder)
             raise
-
-    async def place(self, key: str, source: Source) -> Settle:
-        """See ObjectStore."""
-        if not self._names_follow:
-            await self.put(key, source)
-            return _nothing
-        entered = await self._run(self._place, key, source)
-        return lambda: self._threads.run(self._settle, entered)
+        if written is not None and not is_told:
+            written()
 
     @contextmanager
     def batch(self) -> Iterator[Put]:
@@ -112,10 +110,6 @@ class LocalStore:
             raise unavailable(error) from error
         for entered in folders.values():
             self._settle(entered)
-
-    def _place(self, key: str, source: Source) -> Entered:
-        """Write the object and sync its file; its name may still have to be made durable."""
-        return self._place_by(write_file, key, source)[1]
 
     def _place_by(
         self, write: Callable[[str, int, str, Source], Result], key: str, source: Source
@@ -320,10 +314,6 @@ def file_system_of(path: Path) -> str:
     except OSError:
         pass
     return ""
-
-
-async def _nothing() -> None:
-    """The name is durable already."""
 
 
 def _split(key: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import builtins
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -39,9 +39,6 @@ Source = Buffer | Sequence[Buffer] | Upload | Splice
 """What can be put: bytes in memory (one piece, or several that follow each other), a received upload, or parts of
 another object."""
 
-Settle = Callable[[], Awaitable[None]]
-"""Begins to make durable what is not yet, and gives something to wait for."""
-
 PROBE_FOLDER = "health/"
 """Where ``check`` puts its objects; no instance has a key there."""
 
@@ -66,18 +63,15 @@ class ObjectStore(Protocol):
     key that is empty, absolute, climbs (``..``) or looks like a temporary file.
     """
 
-    async def put(self, key: str, source: Source) -> None:
+    async def put(self, key: str, source: Source, written: Callable[[], None] | None = None) -> None:
         """Store ``source`` under ``key``; durable when this returns, nothing to be seen of it if this raises.
+
+        ``written`` is called, in any thread, once the content is durable, though a power cut may still lose its name:
+        it begins other work that has to become durable before anybody is told. What raises after that leaves the
+        object where it is.
 
         An upload in a file may be moved into the store; it can still be read afterwards, but not put again. Of a
         splice, raises ObjectMissing, ObjectTruncated.
-        """
-
-    async def place(self, key: str, source: Source) -> Settle:
-        """The first half of ``put``: the content is durable, but a power cut may still lose its name.
-
-        The returned function begins to make the name durable, too; what it gives is done when that is. So this can go
-        on beside other work that has to become durable before anybody is told.
         """
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
