@@ -160,6 +160,10 @@ class Collection:
         """The series of the ``study``-th study (from 0)."""
         return _series(self.kind, self.seed, self.first_study + study)
 
+    def instance(self, number: int) -> Instance:
+        """Instance ``number`` (from 0) of the first study, made once: it is asked for again and again."""
+        return _instance(self.kind, self.seed, self.first_study, number)
+
     def __iter__(self) -> Iterator[Instance]:
         for study in range(self.studies):
             series = self.series(study)
@@ -173,6 +177,11 @@ class Collection:
 @lru_cache(maxsize=64)
 def _series(kind: Kind, seed: int, study: int) -> Series:
     return Series(kind, seed, study)
+
+
+@lru_cache(maxsize=1024)
+def _instance(kind: Kind, seed: int, study: int, number: int) -> Instance:
+    return _series(kind, seed, study).instance(number)
 
 
 class _Blanks:

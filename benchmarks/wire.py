@@ -15,8 +15,12 @@ from urllib.parse import urlsplit
 
 RECEIVE_BYTES = 1 << 18
 """Fits a processor's cache beside what the server needs there."""
-SAMPLE_BYTES = 1 << 16
-"""How much of a body is kept when the caller does not ask for all of it."""
+SAMPLE_BYTES = 1 << 12
+"""How much of a body is kept when the caller does not ask for all of it: enough to tell what a server complains of."""
+MAX_HEADER_BYTES = 1 << 16
+"""Where the search for the end of a header ends."""
+HEAD_BYTES = 1 << 12
+"""What is received at a time where the end of a header is looked for."""
 HEADER_WINDOW_BYTES = 1 << 10
 """How far to look for the end of a header line at first; chunk headers are short and many."""
 BUFFERS_A_CALL = 512
@@ -169,7 +173,8 @@ class Connection:
             space = self._buffer[self._end : self._end + wanted]
             count = self._socket.recv_into(space, flags=socket.MSG_WAITALL)
         else:
-            count = self._socket.recv_into(self._buffer[self._end :])
+            # A head, and little of what follows it: that may be nothing anybody looks at.
+            count = self._socket.recv_into(self._buffer[self._end : self._end + HEAD_BYTES])
         self._end += count
         return count > 0
 
@@ -192,7 +197,7 @@ class Connection:
                 self._start += at + len(mark)
                 return pending[:at]
             if len(pending) == window:
-                if window >= SAMPLE_BYTES:
+                if window >= MAX_HEADER_BYTES:
                     raise WireError("no end of a header in sight")
                 window *= 8
             elif not self._fill():
@@ -238,7 +243,7 @@ class Connection:
                 raise WireError("a chunk longer than it said")
 
     def _read_to_end(self, body: "_Body") -> None:
-        while self._start < self._end or self._fill():
+        while self._start < self._end or self._fill(RECEIVE_BYTES):
             body.add(self._buffer[self._start : self._end])
             self._start = self._end
 

@@ -189,7 +189,7 @@ def study_question(study: Collection, payload: int, _: random.Random) -> Questio
 
 def instance_question(study: Collection, rng: random.Random) -> Question:
     """One instance of the study as it is stored."""
-    instance = study.series().instance(rng.randrange(study.instances))
+    instance = study.instance(rng.randrange(study.instances))
     return Question(
         instance.path,
         clients.DICOM,
