@@ -26,7 +26,9 @@ HEADER_WINDOW_BYTES = 1 << 10
 BUFFERS_A_CALL = 512
 """Below IOV_MAX (1024) of Linux."""
 TIMEOUT_SECONDS = 300
-_NOWHERE = mmap.mmap(-1, 1 << 22)
+PASSED_BYTES = 1 << 20
+"""Bytes that are passed over at a time; they wait in the kernel until they are all there."""
+_NOWHERE = mmap.mmap(-1, PASSED_BYTES)
 """What the kernel is told to put bytes into that it does not: pages that are never touched are never there."""
 
 
@@ -179,13 +181,20 @@ class Connection:
         return count > 0
 
     def _pass_over(self, count: int) -> None:
-        """Takes bytes that nobody looks at: counted by the kernel, which need not copy them to us (Linux)."""
+        """Takes bytes that nobody looks at: counted by the kernel, which need not copy them to us (Linux).
+
+        Nor wake us for each piece a server sends: on two cores that would take the processor from the server.
+        """
         assert self._socket is not None
         while count:
-            taken = self._socket.recv_into(_NOWHERE, min(count, len(_NOWHERE)), socket.MSG_WAITALL | socket.MSG_TRUNC)
+            step = min(count, PASSED_BYTES)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, step)
+            select.select([self._socket], [], [], TIMEOUT_SECONDS)
+            taken = self._socket.recv_into(_NOWHERE, step, socket.MSG_TRUNC | socket.MSG_DONTWAIT)
             if not taken:
                 raise WireError(f"the connection ended {count} bytes before the end of the body")
             count -= taken
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _read_to(self, mark: bytes) -> bytes:
         """Everything before ``mark``, which is skipped."""
@@ -218,6 +227,9 @@ class Connection:
                 return status, {name.strip().lower(): value.strip() for name, _, value in pairs}
 
     def _take(self, count: int, body: "_Body") -> None:
+        if body.is_whole and not body.length:
+            self._take_whole(count, body)
+            return
         while count:
             if self._start == self._end and not (wanted := body.wanted(count)):
                 self._pass_over(count)
@@ -229,6 +241,21 @@ class Connection:
             body.add(self._buffer[self._start : self._start + step])
             self._start += step
             count -= step
+
+    def _take_whole(self, count: int, body: "_Body") -> None:
+        """A body in one piece, received where it stays."""
+        assert self._socket is not None
+        body.kept = bytearray(count)
+        body.length = count
+        place = memoryview(body.kept)
+        there = min(count, self._end - self._start)
+        place[:there] = self._buffer[self._start : self._start + there]
+        self._start += there
+        while there < count:
+            received = self._socket.recv_into(place[there:], flags=socket.MSG_WAITALL)
+            if not received:
+                raise WireError(f"the connection ended {count - there} bytes before the end of the body")
+            there += received
 
     def _read_chunks(self, body: "_Body") -> None:
         while True:
@@ -252,6 +279,7 @@ class _Body:
     def __init__(self, whole: bool) -> None:
         self.kept = bytearray()
         self.length = 0
+        self.is_whole = whole
         self._limit = None if whole else SAMPLE_BYTES
 
     def wanted(self, count: int) -> int:
