@@ -20,7 +20,10 @@ from hounsfield.web.multipart import (
 Part = tuple[Mapping[str, str], bytes]
 
 
-def read(body: bytes, cuts: list[int] | None = None, **limits: int) -> list[Part]:
+Kind = type[bytes] | type[bytearray]
+
+
+def read(body: bytes, cuts: list[int] | None = None, kind: Kind = bytes, **limits: int) -> list[Part]:
     """The parts of a body with boundary ``b``, fed in pieces cut at the given positions; checks the event order."""
     reader = MultipartReader(b"b", **limits)
     parts: list[Part] = []
@@ -29,7 +32,7 @@ def read(body: bytes, cuts: list[int] | None = None, **limits: int) -> list[Part
     ended = False
     edges = [0, *sorted(cuts or []), len(body)]
     for start, stop in itertools.pairwise(edges):
-        for event in reader.feed(body[start:stop]):
+        for event in reader.feed(kind(body[start:stop])):
             assert not ended
             if isinstance(event, PartStart):
                 assert headers is None
@@ -105,6 +108,20 @@ FRAGMENTS = [
     b"\0",
     b"y" * 9,
 ]
+
+
+@given(st.lists(st.integers(0, 9_000).map(bytes) | st.sampled_from(FRAGMENTS), max_size=8), st.data())
+def test_large_pieces_of_either_kind_are_read_alike(fragments: list[bytes], data: st.DataObject) -> None:
+    body = b"".join([b"--b\r\n\r\n", *fragments, b"\r\n--b--"])
+    cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=3))
+    try:
+        expected = read(body)
+    except MalformedMultipart as problem:
+        with pytest.raises(MalformedMultipart, match=re.escape(problem.message)):
+            read(body, None, bytearray)
+        return
+    for some in (None, cuts):
+        assert read(body, some, bytearray) == expected
 
 
 @settings(max_examples=600)
@@ -251,11 +268,12 @@ def test_little_is_held_between_chunks() -> None:
         assert emitted >= len(chunk) - 2 * (74 + MAX_PADDING + 2)
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray])
 @pytest.mark.parametrize("filling", [b"\r", b"\r\n", b"\r\n--", b"\r\n--bx", b"\r\n--b x", b"-", b"\0"])
-def test_hostile_data_takes_linear_time(filling: bytes) -> None:
+def test_hostile_data_takes_linear_time(filling: bytes, kind: Kind) -> None:
     reader = MultipartReader(b"b")
     reader.feed(b"--b\r\n\r\n")
-    chunk = (filling * 262_144)[:262_144]
+    chunk = kind((filling * 262_144)[:262_144])
     started = time.process_time()
     for _ in range(16):
         reader.feed(chunk)

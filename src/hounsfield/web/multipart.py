@@ -163,11 +163,14 @@ class MultipartReader:
     def _read_data(self, buffer: bytes | bytearray, position: int, events: list[Event]) -> tuple[int, bool]:
         """Emits data up to the next delimiter or up to what may become one."""
         search = position
-        while (at := _find(buffer, self._delimiter, search)) >= 0:
+        at = _find(buffer, self._delimiter, position)
+        while at >= 0:
             after, end = self._classify(buffer, at)
             if after is not _After.DATA:
                 break
+            # Who sends one false boundary may send many: each would cost what it takes to begin a call.
             search = end
+            at = buffer.find(self._delimiter, search)
         else:
             at, after, end = self._possible_delimiter(buffer, search), _After.MORE, 0
         if self._state is _State.BODY:
