@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -27,8 +28,8 @@ def command(port: int, data_dir: Path) -> list[str]:
     ]
 
 
-def said_until_ready_and_stopped(port: int, data_dir: Path) -> str:
-    """Runs the demo, presses Ctrl-C once it says so, and returns all it said. Every address it names must answer."""
+def said_until_stopped_at(beginning: str, port: int, data_dir: Path, look: Callable[[str], None] | None = None) -> str:
+    """Runs the demo, presses Ctrl-C at a line with this ``beginning``, after a ``look`` at what it said; all it said."""
     process = subprocess.Popen(
         command(port, data_dir), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -39,13 +40,9 @@ def said_until_ready_and_stopped(port: int, data_dir: Path) -> str:
         said = ""
         for line in process.stdout:
             said += line
-            if line.startswith("Ctrl-C stops"):
-                addresses = re.findall(rf"http://127\.0\.0\.1:{port}/[^\s']+", said)
-                for address in addresses:
-                    if address.endswith("/v2"):
-                        continue  # a base, not a page
-                    assert httpx.get(address).status_code == 200, address
-                assert len(addresses) >= 6
+            if line.startswith(beginning):
+                if look is not None:
+                    look(said)
                 os.killpg(process.pid, signal.SIGINT)
         assert process.wait() == 0, said
         return said
@@ -54,6 +51,19 @@ def said_until_ready_and_stopped(port: int, data_dir: Path) -> str:
         process.stdout.close()
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def said_until_ready_and_stopped(port: int, data_dir: Path) -> str:
+    """The same once it is ready. Every address it names must answer."""
+
+    def visit(said: str) -> None:
+        addresses = re.findall(rf"http://127\.0\.0\.1:{port}/[^\s']+", said)
+        for address in addresses:
+            if not address.endswith("/v2"):  # a base, not a page
+                assert httpx.get(address).status_code == 200, address
+        assert len(addresses) >= 6
+
+    return said_until_stopped_at("Ctrl-C stops", port, data_dir, visit)
 
 
 def test_it_runs_and_runs_again_with_the_same_data(tmp_path: Path) -> None:
@@ -68,30 +78,9 @@ def test_it_runs_and_runs_again_with_the_same_data(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_samples_are_loaded_ends_it_without_a_word_too_many(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(free_port(), tmp_path / "data"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    watchdog = threading.Timer(SECONDS, os.killpg, (process.pid, signal.SIGKILL))
-    watchdog.start()
-    try:
-        said = ""
-        for line in process.stdout:
-            said += line
-            if line.startswith("stored:"):
-                os.killpg(process.pid, signal.SIGINT)
-        assert process.wait() == 0, said
-        assert "Traceback" not in said
-        assert "Your data stay in" in said
-    finally:
-        watchdog.cancel()
-        process.stdout.close()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    said = said_until_stopped_at("stored:", free_port(), tmp_path / "data")
+    assert "Traceback" not in said
+    assert "Your data stay in" in said
 
 
 def test_a_taken_port_is_said_and_the_server_on_it_gets_nothing(tmp_path: Path) -> None:

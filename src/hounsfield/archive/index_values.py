@@ -1,8 +1,10 @@
 """Searchable values of a dataset, as the index keeps them (query.md §6)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from hounsfield.dicom import uid
 from hounsfield.dicom.dates import parse_date, parse_time
@@ -10,24 +12,7 @@ from hounsfield.index.instances import SeriesValues, StudyValues
 
 Dataset = dict[str, Any]
 Values = TypeVar("Values")
-
-PATIENT_ID = "00100020"
-PATIENT_NAME = "00100010"
-PATIENT_BIRTH_DATE = "00100030"
-ACCESSION_NUMBER = "00080050"
-REFERRING_PHYSICIAN_NAME = "00080090"
-STUDY_DATE = "00080020"
-STUDY_DESCRIPTION = "00081030"
-STUDY_TIME = "00080030"
-STUDY_ID = "00200010"
-PATIENT_SEX = "00100040"
-MODALITY = "00080060"
-PERFORMED_PROCEDURE_STEP_START_DATE = "00400244"
-MANUFACTURER_MODEL_NAME = "00081090"
-PERFORMED_PROCEDURE_STEP_START_TIME = "00400245"
-SERIES_NUMBER = "00200011"
-SERIES_DESCRIPTION = "0008103E"
-REQUEST_ATTRIBUTES_SEQUENCE = "00400275"
+Reader = Callable[[Dataset, str], str | int | None]
 
 MAX_TEXT = 64
 """Characters of an LO (PS3.5 §6.2); the entries of an index have a limit, too."""
@@ -35,32 +20,10 @@ MAX_ITEMS = 100
 """Items of RequestAttributesSequence that are searched. A series serves one request, seldom two; what has more is a
 mistake or an attack, and each is a row."""
 
-
 REMEMBERED = 8
 """Studies, and series, whose values are kept for the next instance: about as many as arrive at a time."""
-
-
-class _Remembered(Generic[Values]):
-    """What ``make`` makes of the attributes ``tags`` of a dataset, made once for instances that agree in them.
-
-    Those of a study and series do, and they come one after the other. (Equal elements of one VR have values of one
-    type, so what is equal means the same.)
-    """
-
-    def __init__(self, make: Callable[[Dataset], Values], tags: tuple[str, ...]) -> None:
-        self._make = make
-        self._tags = tags
-        self._known: list[tuple[list[Any], Values]] = []
-
-    def __call__(self, dataset: Dataset) -> Values:
-        elements = [dataset.get(tag) for tag in self._tags]
-        for known, values in self._known:
-            if known == elements:
-                return values
-        values = self._make(dataset)
-        # A new list: threads that read large headers come here, too.
-        self._known = [(elements, values), *self._known[: REMEMBERED - 1]]
-        return values
+REMEMBERED_BYTES = 16 * 1024
+"""Of the DICOM JSON of their attributes; real ones take a kilobyte."""
 
 
 def study_values(dataset: Dataset) -> StudyValues:
@@ -71,33 +34,6 @@ def study_values(dataset: Dataset) -> StudyValues:
 def series_values(dataset: Dataset) -> SeriesValues:
     """The series' attributes."""
     return _series(dataset)
-
-
-def _make_study(dataset: Dataset) -> StudyValues:
-    return StudyValues(
-        patient_id=_text(dataset, PATIENT_ID),
-        patient_name=_name(dataset, PATIENT_NAME),
-        patient_birth_date=_date(dataset, PATIENT_BIRTH_DATE),
-        accession_number=_text(dataset, ACCESSION_NUMBER),
-        referring_physician_name=_name(dataset, REFERRING_PHYSICIAN_NAME),
-        study_date=_date(dataset, STUDY_DATE),
-        study_description=_text(dataset, STUDY_DESCRIPTION),
-        study_time=_time(dataset, STUDY_TIME),
-        study_id_text=_short(dataset, STUDY_ID),
-        patient_sex=_short(dataset, PATIENT_SEX),
-    )
-
-
-def _make_series(dataset: Dataset) -> SeriesValues:
-    return SeriesValues(
-        modality=_text(dataset, MODALITY),
-        performed_procedure_step_start_date=_date(dataset, PERFORMED_PROCEDURE_STEP_START_DATE),
-        manufacturer_model_name=_text(dataset, MANUFACTURER_MODEL_NAME),
-        performed_procedure_step_start_time=_time(dataset, PERFORMED_PROCEDURE_STEP_START_TIME),
-        series_number=_integer(dataset, SERIES_NUMBER),
-        series_description=_short(dataset, SERIES_DESCRIPTION),
-        request_attributes=_requests(dataset),
-    )
 
 
 def sop_class_uid(dataset: Dataset) -> str | None:
@@ -151,9 +87,9 @@ def _integer(dataset: Dataset, tag: str) -> int | None:
     return value if isinstance(value, int) and abs(value) < 10**12 else None
 
 
-def _requests(dataset: Dataset) -> str | None:
+def _requests(dataset: Dataset, tag: str) -> str | None:
     """ScheduledProcedureStepID and RequestedProcedureID of the items of RequestAttributesSequence that have any."""
-    items = dataset.get(REQUEST_ATTRIBUTES_SEQUENCE, {}).get("Value") or []
+    items = dataset.get(tag, {}).get("Value") or []
     pairs = [(_short(item, "00400009"), _short(item, "00401001")) for item in items[:MAX_ITEMS]]
     pairs = [pair for pair in pairs if any(pair)]
     return json.dumps(pairs, ensure_ascii=False, separators=(",", ":")) if pairs else None
@@ -167,30 +103,55 @@ def _name(dataset: Dataset, tag: str) -> str | None:
     return text.replace("\0", "") or None
 
 
-_study = _Remembered(
-    _make_study,
-    (
-        PATIENT_ID,
-        PATIENT_NAME,
-        PATIENT_BIRTH_DATE,
-        ACCESSION_NUMBER,
-        REFERRING_PHYSICIAN_NAME,
-        STUDY_DATE,
-        STUDY_DESCRIPTION,
-        STUDY_TIME,
-        STUDY_ID,
-        PATIENT_SEX,
-    ),
+class _Level(Generic[Values]):
+    """The attributes of study or series, made once for instances that agree in them: those come one after the other.
+
+    ``attributes`` has, by column, the tag and what reads it. (Equal elements of one VR have values of one type, so what
+    is equal means the same.)
+    """
+
+    def __init__(self, values: Callable[..., Values], attributes: Mapping[str, tuple[str, Reader]]) -> None:
+        self._values = values
+        self._attributes = attributes
+        self._tags = [tag for tag, _ in attributes.values()]
+        self._known: list[tuple[list[Any], Values]] = []
+
+    def __call__(self, dataset: Dataset) -> Values:
+        elements = [dataset.get(tag) for tag in self._tags]
+        for known, values in self._known:
+            if known == elements:
+                return values
+        values = self._values(**{column: read(dataset, tag) for column, (tag, read) in self._attributes.items()})
+        if len(msgspec.json.encode(elements)) <= REMEMBERED_BYTES:
+            # A new list: threads that read large headers come here, too.
+            self._known = [(elements, values), *self._known[: REMEMBERED - 1]]
+        return values
+
+
+_study = _Level(
+    StudyValues,
+    {
+        "patient_id": ("00100020", _text),
+        "patient_name": ("00100010", _name),
+        "patient_birth_date": ("00100030", _date),
+        "accession_number": ("00080050", _text),
+        "referring_physician_name": ("00080090", _name),
+        "study_date": ("00080020", _date),
+        "study_description": ("00081030", _text),
+        "study_time": ("00080030", _time),
+        "study_id_text": ("00200010", _short),
+        "patient_sex": ("00100040", _short),
+    },
 )
-_series = _Remembered(
-    _make_series,
-    (
-        MODALITY,
-        PERFORMED_PROCEDURE_STEP_START_DATE,
-        MANUFACTURER_MODEL_NAME,
-        PERFORMED_PROCEDURE_STEP_START_TIME,
-        SERIES_NUMBER,
-        SERIES_DESCRIPTION,
-        REQUEST_ATTRIBUTES_SEQUENCE,
-    ),
+_series = _Level(
+    SeriesValues,
+    {
+        "modality": ("00080060", _text),
+        "performed_procedure_step_start_date": ("00400244", _date),
+        "manufacturer_model_name": ("00081090", _text),
+        "performed_procedure_step_start_time": ("00400245", _time),
+        "series_number": ("00200011", _integer),
+        "series_description": ("0008103E", _short),
+        "request_attributes": ("00400275", _requests),
+    },
 )

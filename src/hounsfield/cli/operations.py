@@ -10,7 +10,7 @@ import typer
 
 from hounsfield.cli.connection import DEFAULT_URL, Connection, RequestRefused, Server
 from hounsfield.cli.json_client import JsonClient, Record, print_json
-from hounsfield.cli.operation_progress import follow, looks, operation, percent_text, status_text, succeeded
+from hounsfield.cli.operation_progress import follow, follow_as_json, operation, percent_text, status_text, succeeded
 from hounsfield.cli.options import Retries, Timeout, Token, server_url
 from hounsfield.cli.terminal import print_table, printable, time_text
 
@@ -150,19 +150,10 @@ def _results(record: Record) -> Iterator[tuple[str, str]]:
 def _watch(client: JsonClient, operation_id: str, *, as_json: bool) -> bool:
     """Follow an operation to its end; whether it succeeded."""
     if as_json:
-        return _watch_as_json(client, operation_id)
+        return succeeded(follow_as_json(client, operation_id))
     record = follow(client, operation_id)
     _print_one(record, as_json=False)
     return succeeded(record)
-
-
-def _watch_as_json(client: JsonClient, operation_id: str) -> bool:
-    shown: Record = {}
-    for record in looks(client, operation_id):
-        if record != shown:
-            print_json(record)
-        shown = record
-    return succeeded(shown)
 
 
 def _took(record: Record) -> str:
