@@ -29,7 +29,7 @@ def command(port: int, data_dir: Path) -> list[str]:
 
 
 def said_until_stopped_at(beginning: str, port: int, data_dir: Path, look: Callable[[str], None] | None = None) -> str:
-    """Run the demo and press Ctrl-C at a line with this ``beginning``, after a ``look`` at what it said; all it said."""
+    """All the demo says until Ctrl-C at a line with this ``beginning``, after a ``look`` at what it said so far."""
     process = subprocess.Popen(
         command(port, data_dir), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
