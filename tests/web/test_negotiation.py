@@ -3,7 +3,7 @@
 import pytest
 
 from hounsfield.errors import NotAcceptable
-from hounsfield.web.negotiation import Form, files, frames, parse_accept, require_dicom_json
+from hounsfield.web.negotiation import Form, files, frames, require_dicom_json
 
 LE = "1.2.840.10008.1.2.1"
 J2K = "1.2.840.10008.1.2.4.90"
@@ -11,7 +11,7 @@ MULTIPART_DICOM = 'multipart/related; type="application/dicom"'
 
 
 def best(chooser: object, *headers: str, **options: bool) -> Form:
-    return chooser(parse_accept(headers), **options)[0]  # type: ignore[operator,no-any-return]
+    return chooser(headers, **options)[0]  # type: ignore[operator,no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_study_and_series(accept: str, expected: Form) -> None:
 @pytest.mark.parametrize("accept", ["application/dicom", "application/octet-stream", "image/jpeg", "text/html;q=0"])
 def test_study_refuses(accept: str) -> None:
     with pytest.raises(NotAcceptable):
-        files(parse_accept([accept]), single_part=False)
+        files([accept], single_part=False)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_frames(accept: str, expected: Form) -> None:
 )
 def test_frames_refuse(accept: str) -> None:
     with pytest.raises(NotAcceptable):
-        frames(parse_accept([accept]))
+        frames([accept])
 
 
 def test_quality_orders_and_the_original_wins_among_equals() -> None:

@@ -222,16 +222,26 @@ _ORIGINAL = (
 _FROM = " FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.series_id = e.id"
 
 
+_OF_STUDY = " WHERE s.partition_key = ? AND s.study_uid = ?"
+_OF_SERIES = f"{_OF_STUDY} AND e.series_uid = ?"
+_WHERE = {Level.STUDY: _OF_STUDY, Level.SERIES: _OF_SERIES, Level.INSTANCE: f"{_OF_SERIES} AND i.sop_uid = ?"}
+_FIND = {
+    (original, level): f"SELECT {_ORIGINAL if original else LIVE}, i.received_syntax, i.received_size, i.original_key"
+    f"{_FROM}{where} ORDER BY i.id"
+    for original in (False, True)
+    for level, where in _WHERE.items()
+}
+"""Made once: many clients ask for one instance after the other."""
+
+
 def _where(path: InstancePath) -> tuple[str, list[Value]]:
-    sql = " WHERE s.partition_key = ? AND s.study_uid = ?"
-    values: list[Value] = [path.partition_key, path.study_uid]
-    if path.series_uid is not None:
-        sql += " AND e.series_uid = ?"
-        values.append(path.series_uid)
-    if path.sop_uid is not None:
-        sql += " AND i.sop_uid = ?"
-        values.append(path.sop_uid)
-    return sql, values
+    return _WHERE[path.level], _named(path)
+
+
+def _named(path: InstancePath) -> list[Value]:
+    """The values of the place holders of _WHERE."""
+    values = (path.partition_key, path.study_uid, path.series_uid, path.sop_uid)
+    return [value for value in values if value is not None]
 
 
 def _share(tx: Transaction) -> str:
@@ -456,13 +466,8 @@ async def _requests(
 
 async def find(database: Database, path: InstancePath, *, original: bool = False) -> list[StoredInstance]:
     """The visible instances under ``path``, oldest first; empty where there is none. ``original``: as first stored."""
-    where, values = _where(path)
-    rows = await database.fetch(
-        f"SELECT {_ORIGINAL if original else LIVE}, i.received_syntax, i.received_size, i.original_key"
-        f"{_FROM}{where} ORDER BY i.id",
-        *values,
-        quick=path.level is Level.INSTANCE,
-    )
+    level = path.level
+    rows = await database.fetch(_FIND[original, level], *_named(path), quick=level is Level.INSTANCE)
     return [
         StoredInstance._make((*row[1:8], None if row[8] is None or not (original or row[0]) else Received(*row[8:])))
         for row in rows

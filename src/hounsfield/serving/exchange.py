@@ -32,7 +32,7 @@ class Exchange:
 
     Chunks of the body are ``bytearray`` or ``bytes``, the receiver's to keep. ``send`` returns when the kernel has
     taken the bytes, and raises ClientGone when nobody is left to take them. ``http.response.zerocopysend`` sends a
-    part of a file; its ``count`` is required.
+    part of a file; its ``count`` is required, and it may have bytes to send in the same go, ``before`` and ``after``.
 
     Where the client asks for another protocol (RFC 9110 §7.8), extension ``hounsfield.upgrade`` lets the application
     answer 101: from then on ``receive`` hands over what comes, and ``send`` sends bodies, both as they are, until the
@@ -152,9 +152,10 @@ class Exchange:
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         length: int | None = None
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._connection.date_line]
+        headers = list(headers)
+        if _NOT_IN_A_HEADER.search(b"".join([part for header in headers for part in header])):
+            raise ValueError("A header of the answer holds a line break.")
         for name, value in headers:
-            if _NOT_IN_A_HEADER.search(value) or _NOT_IN_A_HEADER.search(name):
-                raise ValueError("A header of the answer holds a line break.")
             lowered = name.lower()
             if lowered == b"content-length":
                 length = int(value)
@@ -221,19 +222,23 @@ class Exchange:
 
     async def _send_file(self, message: Message) -> None:
         more = bool(message.get("more_body", False))
-        size = self._count(message["count"])
-        pieces: list[Bytes] = [self._head] if self._head else []
+        before, count, after = message.get("before", b""), message["count"], message.get("after", b"")
+        size = self._count(len(before) + count + len(after))
+        beginning = self._head
         self._head = b""
-        if self._chunked and size:
-            pieces.append(b"%x\r\n" % size)
-        self.started = True
-        if pieces:
-            await self._connection.output.write(pieces, more=True)
+        end = b""
         if size:
-            await self._connection.output.write_file(message["file"], message.get("offset", 0), size)
+            beginning += b"%x\r\n%b" % (size, before) if self._chunked else before
+            end = after
+        if self._chunked:
+            end += (b"\r\n" if size else b"") + (b"" if more else b"0\r\n\r\n")
+        self.started = True
+        if beginning:
+            await self._connection.output.write([beginning], more=bool(size))
+        if size:
+            await self._connection.output.write_file(message["file"], message.get("offset", 0), count)
         if not more:
             self._check_end()
-        end = (b"\r\n" if size else b"") + (b"" if more else b"0\r\n\r\n") if self._chunked else b""
         if end:
             await self._connection.output.write([end], more=more)
         if not more:

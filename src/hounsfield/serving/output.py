@@ -129,11 +129,11 @@ def _in_memory(file: int, offset: int, count: int) -> bool:
     """Whether the kernel can send this without waiting for the disk; as far as samples tell."""
     if _NOWAIT is None:
         return True
-    probe = bytearray(1)
+    probe = [bytearray(1)]
     last = offset + count - 1
-    for place in (*range(offset, last, _PAGES_PROBED), last):
+    for place in (offset, *range(offset + _PAGES_PROBED, last - _PAGES_PROBED // 2, _PAGES_PROBED), last):
         try:
-            if os.preadv(file, [probe], place, _NOWAIT) != 1:
+            if os.preadv(file, probe, place, _NOWAIT) != 1:
                 return False
         except BlockingIOError:
             return False

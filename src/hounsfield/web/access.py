@@ -83,7 +83,7 @@ class Access:
         """
         caller = ANYBODY if self._tokens is None else await self._authenticate(request, self._tokens)
         scope = request.scope
-        record = self._audit.record(action, _uri(scope), _headers(scope), _address(scope), caller.claims)
+        record = self._audit.record(action, _uri(scope), scope["headers"], _address(scope), caller.claims)
         if record is not None:
             record.executing()
             scope["hounsfield.audit"] = record
@@ -121,15 +121,15 @@ def _quotable(text: str) -> str:
 
 
 def _uri(scope: Scope) -> str:
-    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    host = b""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = value
+            break
     raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
     target = raw_path.partition(b"?")[0] + (b"?" + query if query else b"")
     return f"{scope['scheme']}://{host.decode('latin-1')}{target.decode('latin-1')}"
-
-
-def _headers(scope: Scope) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
 
 
 def _address(scope: Scope) -> str:

@@ -43,6 +43,7 @@ class ApiRoute(Route):
         super().__init__(path, handle, methods=[method], name=name)
         # The reference takes its fixed segments in any case.
         self.path_regex = re.compile(self.path_regex.pattern, re.IGNORECASE)
+        self.accepted_methods = frozenset(self.methods or ())
         self.handle_request = handle
         self.data_action = data_action
         self.audit_action = audit_action

@@ -119,7 +119,7 @@ class Application:
             return
         segment = path[1:].partition("/")[0]
         routes = self._routes.get(segment, ()) or self._routes.get(path.count("/"), ())
-        if not await is_answered(routes, self._access, scope, receive, send):
+        if not routes or not await is_answered(routes, self._access, scope, receive, send):
             await self._versioned(scope, receive, send)
 
 

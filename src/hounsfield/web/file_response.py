@@ -46,6 +46,25 @@ class FileRangeResponse:
         await send(body_message(self._part, more=False))
 
 
+class FilePartsResponse:
+    """ASGI response of parts of files that the server sends, with bytes before each and behind the last."""
+
+    def __init__(self, parts: Sequence[tuple[bytes, FileRange]], end: bytes, content_type: str) -> None:
+        """``parts``: at least one, each with what stands before it."""
+        self._parts = parts
+        self._end = end
+        self._content_type = content_type
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = sum(len(before) + part.length for before, part in self._parts) + len(self._end)
+        await send(_start(size, self._content_type, ()))
+        left = len(self._parts)
+        for before, part in self._parts:
+            left -= 1
+            message = body_message(part, more=left > 0)
+            await send({**message, "before": before, "after": b"" if left else self._end})
+
+
 class LocalFileResponse:
     """ASGI response of a whole local file of ``size`` bytes."""
 
@@ -66,7 +85,8 @@ class LocalFileResponse:
 
 
 def sends_files(scope: Scope) -> bool:
-    """Whether the server can send part of a file by itself (ASGI extension ``http.response.zerocopysend``)."""
+    """Whether the server can send part of a file by itself (ASGI extension ``http.response.zerocopysend``), with bytes
+    before and after it."""
     return "http.response.zerocopysend" in scope.get("extensions", {})
 
 

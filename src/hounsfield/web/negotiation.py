@@ -1,7 +1,7 @@
 """Which representation a client accepts: the tables of retrieve.md §3 and §7 and query.md §1."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -91,8 +91,37 @@ _COMMON_LENGTH = 256
 _parse_common = lru_cache(maxsize=256)(_parse)
 
 
-def files(accept: Sequence[MediaRange], *, single_part: bool) -> list[Form]:
-    """What a study, series or (``single_part``) instance may be sent as, best first. Raises NotAcceptable."""
+def files(headers: Iterable[str], *, single_part: bool) -> Sequence[Form]:
+    """What a study, series or (``single_part``) instance may be sent as by all Accept headers, best first.
+
+    Raises NotAcceptable.
+    """
+    return _chosen(_instance_files if single_part else _files, headers)
+
+
+def frames(headers: Iterable[str]) -> Sequence[Form]:
+    """What frames may be sent as by all Accept headers, best first. Raises NotAcceptable."""
+    return _chosen(_frames, headers)
+
+
+_Chooser = Callable[[Sequence[MediaRange]], Sequence[Form]]
+
+
+def _chosen(choose: _Chooser, headers: Iterable[str]) -> Sequence[Form]:
+    text = ",".join(headers)
+    return _common(choose, text) if len(text) <= _COMMON_LENGTH else choose(_parse(text))
+
+
+@lru_cache(maxsize=256)
+def _common(choose: _Chooser, text: str) -> Sequence[Form]:
+    return choose(_parse_common(text))
+
+
+def _instance_files(accept: Sequence[MediaRange]) -> Sequence[Form]:
+    return _files(accept, single_part=True)
+
+
+def _files(accept: Sequence[MediaRange], *, single_part: bool = False) -> Sequence[Form]:
     forms = []
     for entry in accept:
         if entry.media_type == ANY:
@@ -104,8 +133,7 @@ def files(accept: Sequence[MediaRange], *, single_part: bool) -> list[Form]:
     return _best_first(forms)
 
 
-def frames(accept: Sequence[MediaRange]) -> list[Form]:
-    """What frames may be sent as, best first. Raises NotAcceptable."""
+def _frames(accept: Sequence[MediaRange]) -> Sequence[Form]:
     forms = []
     for entry in accept:
         syntax = entry.transfer_syntax
@@ -123,12 +151,12 @@ def frames(accept: Sequence[MediaRange]) -> list[Form]:
     return _best_first(forms)
 
 
-def _best_first(forms: list[tuple[MediaRange, Form]]) -> list[Form]:
+def _best_first(forms: list[tuple[MediaRange, Form]]) -> Sequence[Form]:
     # Among equals an explicit request for the original goes first: it costs nothing and loses nothing.
     forms.sort(key=lambda pair: (-pair[0].quality, pair[0].transfer_syntax != ORIGINAL))
     if not forms:
         raise NotAcceptable("The specified Accept header is not supported.")
-    return [form for _, form in forms]
+    return tuple(form for _, form in forms)
 
 
 def require_dicom_json(headers: Iterable[str]) -> None:

@@ -21,10 +21,15 @@ from hounsfield.web import negotiation
 from hounsfield.web.accept_parameter import accepted
 from hounsfield.web.api_route import ApiRoute, Handler
 from hounsfield.web.bulk_data import bulk_data_routes
-from hounsfield.web.file_response import SENT_BY_SERVER, BytesResponse, FileRangeResponse, sends_files
+from hounsfield.web.file_response import (
+    SENT_BY_SERVER,
+    BytesResponse,
+    FilePartsResponse,
+    FileRangeResponse,
+    sends_files,
+)
 from hounsfield.web.metadata import metadata_routes
 from hounsfield.web.multipart_response import PART_END, Framing, MultipartResponse, Part, whole_multipart
-from hounsfield.web.negotiation import parse_accept
 from hounsfield.web.original import wants_original
 from hounsfield.web.ranges import asked_span
 from hounsfield.web.streamed_response import StreamedResponse
@@ -67,8 +72,7 @@ def retrieve_routes(archive: Archive) -> list[ApiRoute]:
 
 async def _files(archive: Archive, request: Request) -> ASGIApp:
     path = instance_path(request)
-    accept = parse_accept(accepted(request))
-    forms = negotiation.files(accept, single_part=path.level is Level.INSTANCE)
+    forms = negotiation.files(accepted(request), single_part=path.level is Level.INSTANCE)
     found = await retrieve.find(archive, path, original=wants_original(request))
     choice, planned = await retrieve.plan(archive, found, [form.transfer_syntax for form in forms])
     if forms[choice].media_type == negotiation.ZIP:
@@ -201,7 +205,7 @@ async def _frames(archive: Archive, request: Request) -> ASGIApp:
     path = instance_path(request)
     if min(numbers) < 1:
         raise BadRequest("The specified frames are not valid. Frame numbers begin with 1.")
-    forms = negotiation.frames(parse_accept(accepted(request)))
+    forms = negotiation.frames(accepted(request))
     if not forms[0].multipart and len(numbers) > 1:
         raise BadRequest("Several frames can only be sent as multipart/related.")
     found = await retrieve.find(archive, path)
@@ -234,20 +238,11 @@ def _frames_in_file(request: Request, parts: Sequence[FileRange], content_type: 
 
 def _parts_in_file(parts: Sequence[FileRange], content_type: str) -> ASGIApp:
     framing = Framing()
-    length = framing.length((content_type, part.length) for part in parts)
-    pieces = _framed(framing, parts, content_type)
-    return StreamedResponse(pieces, framing.content_type, end=PART_END + framing.end, length=length)
-
-
-async def _framed(
-    framing: Framing, parts: Sequence[FileRange], content_type: str
-) -> AsyncGenerator[Buffer | FileRange, None]:
-    """All but the last PART_END, which goes with the end of the body."""
-    end = b""
+    framed, end = [], b""
     for part in parts:
-        yield end + framing.head(content_type, part.length)
-        yield part
+        framed.append((end + framing.head(content_type, part.length), part))
         end = PART_END
+    return FilePartsResponse(framed, end + framing.end, framing.content_type)
 
 
 def _target(form: negotiation.Form) -> frames.Target:

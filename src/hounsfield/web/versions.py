@@ -6,11 +6,11 @@ A supported version is stripped from the path and kept for the handlers; the rou
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.datastructures import URL
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hounsfield.dicom.dataset_reader import MAX_DEPTH
@@ -27,6 +27,12 @@ SINCE_1 = "1, 2"
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+_ANNOUNCED: dict[bool, Headers] = {
+    in_prerelease: [(b"api-supported-versions", (SUPPORTED if in_prerelease else SINCE_1).encode())]
+    for in_prerelease in (True, False)
+}
+"""By whether the prerelease has the route."""
+
 DEEPEST = 2 * MAX_DEPTH + 2
 """Segments a ``{…:path}`` may have beyond its first: the way to a value in the deepest sequence, and frames."""
 
@@ -41,6 +47,7 @@ class ApiVersion:
     segment: str
 
 
+@lru_cache(maxsize=64)
 def parse(segment: str) -> tuple[int, int, str] | None:
     """Major, minor (0 where missing) and status in lower case of a segment like ``v1.0-prerelease``, or None."""
     found = _VERSION.fullmatch(segment[1:]) if segment[:1] in ("v", "V") else None
@@ -51,6 +58,11 @@ def parse(segment: str) -> tuple[int, int, str] | None:
 
 _PRERELEASE = (1, 0, "prerelease")
 _KNOWN = {_PRERELEASE: 1, (1, 0, ""): 1, (2, 0, ""): 2}
+
+
+@lru_cache(maxsize=64)
+def _api_version(known: tuple[int, int, str], segment: str) -> ApiVersion:
+    return ApiVersion(_KNOWN[known], segment)
 
 
 def api_version(request: Request) -> ApiVersion:
@@ -105,26 +117,29 @@ class VersionedRoutes:
             await Response(status_code=404)(scope, receive, send)
             return
         partition, path = _split_partition(rest)
-        inner = {**scope, "path": path, "hounsfield.partition_name": partition}
         methods: set[str] = set()
         for route, application in self._literal.get(path.lower()) or self._routes.get(path.count("/"), []):
             if partition is not None and not route.partitioned:
                 continue
             if _KNOWN.get(version, route.since) < route.since:
                 continue
-            match, child = route.matches(inner)
-            if match is Match.FULL and version in _KNOWN:
+            match = route.path_regex.match(path)
+            if match is None:
+                continue
+            if version in _KNOWN and scope["method"] in route.accepted_methods:
                 if version == _PRERELEASE and not route.in_prerelease:
                     await _unsupported(scope, segment, SINCE_1)(scope, receive, send)
                     return
-                inner.update(child)
-                inner["hounsfield.version"] = ApiVersion(_KNOWN[version], segment)
-                announcement = SUPPORTED if route.in_prerelease else SINCE_1
-                headers = [(b"api-supported-versions", announcement.encode())]
-                await answer(application, inner, receive, send, headers)
+                inner = {
+                    **scope,
+                    "path": path,
+                    "path_params": match.groupdict(),
+                    "hounsfield.partition_name": partition,
+                    "hounsfield.version": _api_version(version, segment),
+                }
+                await answer(application, inner, receive, send, _ANNOUNCED[route.in_prerelease])
                 return
-            if match is not Match.NONE:
-                methods |= route.methods or set()
+            methods |= route.accepted_methods
         await _refusal(scope, version, segment, methods)(scope, receive, send)
 
 
