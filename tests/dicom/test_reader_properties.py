@@ -37,7 +37,7 @@ from tests.dicom.datasets import (
     text_values,
     written,
 )
-from tests.dicom.elements import EXPLICIT, RLE
+from tests.dicom.elements import BIG_ENDIAN, EXPLICIT, RLE
 from tests.dicom.oracle import differences, theirs
 from tests.fuzz.targets import forget, reader, transcode
 
@@ -86,6 +86,8 @@ def test_whatever_pydicom_writes_is_read_as_pydicom_reads_it(content: Described,
 @settings(max_examples=300, deadline=None, suppress_health_check=SLOW)
 @given(raw_datasets(), st.sampled_from(NATIVE))
 def test_odd_values_are_read_as_pydicom_reads_them(content: Raw, syntax: str) -> None:
+    # What is known of UN is little endian whatever the rest is (PS3.5 §6.2.2); pydicom swaps it.
+    assume(syntax != BIG_ENDIAN or all(vr != "UN" for vr, _ in content.values()))
     compare(try_writing(raw_built(content, syntax), syntax))
 
 

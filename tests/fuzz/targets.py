@@ -63,7 +63,8 @@ def reader(data: bytes) -> None:
 def forget() -> None:
     """Empties the memories of what was read before."""
     for encoding in (encodings.EXPLICIT_LITTLE, encodings.EXPLICIT_BIG, encodings.IMPLICIT_LITTLE):
-        for memory in (encoding.elements, encoding.localised, encoding.sequences, encoding.entries, encoding.typed):
+        met = encoding.elements, encoding.runs_in, encoding.localised, encoding.sequences
+        for memory in (*met, encoding.entries, encoding.typed):
             memory.clear()
 
 

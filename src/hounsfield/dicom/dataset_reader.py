@@ -24,6 +24,7 @@ from hounsfield.dicom.encodings import (
     remember,
 )
 from hounsfield.dicom.fragments import PixelData, walk_items
+from hounsfield.dicom.runs import Runs
 from hounsfield.dicom.signedness import Signedness
 from hounsfield.dicom.source import ByteSource, UnreadableInstance
 from hounsfield.dicom.values import Element, Flaw, described
@@ -53,6 +54,7 @@ _EXTENDED_OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _PADDING_READ = 1 << 17  # bytes of what follows a dataset, if anything does, looked at in one piece
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_NO_RUNS = Runs()
 _LONG_VALUE = 1 << 10  # bytes above which the number of values counts against MAX_ELEMENTS
 
 Dataset = dict[str, Element]
@@ -129,14 +131,21 @@ class DatasetReader:
     def _elements(self, pos: int, stop: int, out: Dataset, path: Path, delimited: bool) -> int:
         """Reads elements into ``out`` until ``stop`` or, if ``delimited``, the item delimiter; returns where it ended.
 
-        The inner loop is the hottest code of the server: an element met before costs one unpack and one look-up.
+        The inner loop is the hottest code of the server: an element met before costs one unpack and one look-up, and
+        several that follow each other as they did before cost one comparison.
         """
-        encoding = self.encoding
+        encoding, character_set = self.encoding, self._encodings
         short_length, length_at, known = encoding.short_length, encoding.length_at, encoding.elements.get
+        # Of what lies in sequences, and where bulk values lie in them, runs know nothing.
+        has_runs = not path and self.bulk is None
+        runs = encoding.runs(character_set) if has_runs else _NO_RUNS
+        ends: list[int] = []  # of elements met before that follow each other from ``begin``, and are part of no run
         window, base = self._window, self._base
         at, fence = pos - base, min(len(window), stop - base)
+        begin, before = at, 0
         while True:
             if at + 8 > fence:
+                ends = []
                 pos = base + at
                 if (pos >= stop and not delimited) or not self._more(pos, stop, out, top=not path):
                     break
@@ -146,12 +155,38 @@ class DatasetReader:
             end = at + 8 + length
             piece = window[at:end] if length <= REMEMBERED_LENGTH and end <= fence else b""
             met = known(piece)
+            if met is None:
+                head, _ = encoding.unpack(window, at)
+                entry = encoding.entries.get(head) or encoding.learn(head)
+                if entry.header == 12 and entry.kind == Kind.SEQUENCE and at + 12 <= fence:
+                    end = at + 12 + encoding.length(window, at + 8)[0]
+                    if end - at <= REMEMBERED_SEQUENCE and end <= fence and self.bulk is None:
+                        piece = window[at:end]
+                        met = encoding.sequences.get(piece)
+                elif has_runs and entry.is_text and not piece.isascii():
+                    element = encoding.localised.get((piece, character_set))
+                    met = None if element is None else (entry.key, element)
             if met is not None:
-                key, out[key] = met
-                at = end
+                run = runs.get(piece)
+                if run is None:
+                    if not ends:
+                        begin, before = at, len(out)
+                    key, out[key] = met
+                    at = end
+                    ends.append(at - begin)
+                elif at + len(run.content) <= fence and window.startswith(run.content, at):
+                    if ends:
+                        runs.learn(window[begin:at], ends, out, before)
+                        ends = []
+                    out.update(run.elements)
+                    at += len(run.content)
+                else:
+                    runs.part(run, window[at : min(at + len(run.content), fence)])
                 continue
-            head, _ = encoding.unpack(window, at)
-            entry = encoding.entries.get(head) or encoding.learn(head)
+            if ends:
+                if has_runs:
+                    runs.learn(window[begin:at], ends, out, before)
+                ends = []
             if entry.simple and end <= fence:
                 out[entry.key] = self._element(entry, piece or window[at:end], out, path)
                 at = end
@@ -164,6 +199,9 @@ class DatasetReader:
             else:
                 pos = self._other(entry, pos, length, stop, out, path)
                 window, base = self._window, self._base
+                if has_runs and self._encodings is not character_set:
+                    character_set = self._encodings
+                    runs = encoding.runs(character_set)
             at, fence = pos - base, min(len(window), stop - base)
         self._count += len(out)
         keys = list(out)
@@ -380,12 +418,12 @@ class DatasetReader:
         piece = self._bytes(pos, end - pos) if end - pos <= REMEMBERED_SEQUENCE and self.bulk is None else b""
         known = encoding.sequences.get(piece)
         if known is not None:
-            out[entry.key] = known
+            out[entry.key] = known[1]
             return
         before = len(self.problems), self._dependent
         self._sequence(entry, data, end, end, out, path)
         if piece and before == (len(self.problems), self._dependent):
-            remember(encoding.sequences, piece, out[entry.key], REMEMBERED_SEQUENCES)
+            remember(encoding.sequences, piece, (entry.key, out[entry.key]), REMEMBERED_SEQUENCES)
 
     def _hidden_sequence(self, entry: Entry, data: int, end: int, out: Dataset, path: Path) -> bool:
         """Reads UN bytes as the implicit VR sequence the dictionary says they are; False if they are not one."""

@@ -9,6 +9,7 @@ from struct import Struct
 from typing import TypeVar
 
 from hounsfield.dicom.dictionary import attribute, is_private
+from hounsfield.dicom.runs import Runs
 from hounsfield.dicom.value_rules import PLAIN
 from hounsfield.dicom.values import BULK_VRS, NUMBER_CODES, Element, Maker, maker, no_value
 
@@ -29,6 +30,9 @@ REMEMBERED_ELEMENTS = 8_192
 
 REMEMBERED_SEQUENCES = 1_024
 """Sequences kept per encoding: with what is inside them, another 2 to 10 MB."""
+
+CHARACTER_SETS_WITH_RUNS = 16
+"""Character sets for which runs are kept, per encoding."""
 
 REMEMBERED_LENGTH = 128
 """Longest value remembered: longer ones are rarely repeated and cost more to hash than to read."""
@@ -86,13 +90,25 @@ class Entry:
 class Encoding:
     """One way of writing. ``unpack`` yields the header bytes before the length, and the (short) length.
 
-    The three memories hold what was read before: ``elements`` by header and value, ``sequences`` by all their bytes,
-    ``localised`` by header, value and character set where that matters.
+    The memories hold what was read before: ``elements`` by header and value, ``sequences`` by all their bytes,
+    ``localised`` by header, value and character set where that matters, and what followed each other of these.
     """
 
     __slots__ = (
-        "elements", "endian", "entries", "explicit", "item", "length", "length_at", "localised", "sequences",
-        "short_length", "tag", "typed", "unpack",
+        "elements",
+        "endian",
+        "entries",
+        "explicit",
+        "item",
+        "length",
+        "length_at",
+        "localised",
+        "runs_in",
+        "sequences",
+        "short_length",
+        "tag",
+        "typed",
+        "unpack",
     )  # fmt: skip
 
     def __init__(self, explicit: bool, endian: str) -> None:
@@ -107,8 +123,17 @@ class Encoding:
         self.entries: dict[bytes, Entry] = {}
         self.elements: dict[bytes, tuple[str, Element]] = {}
         self.localised: dict[tuple[bytes, tuple[str, ...]], Element] = {}
-        self.sequences: dict[bytes, Element] = {}
+        self.sequences: dict[bytes, tuple[str, Element]] = {}
+        self.runs_in: dict[tuple[str, ...], Runs] = {}
         self.typed: dict[tuple[int, str], Entry] = {}
+
+    def runs(self, character_set: tuple[str, ...]) -> Runs:
+        """The runs of elements met in that character set."""
+        found = self.runs_in.get(character_set)
+        if found is None:
+            found = Runs()
+            remember(self.runs_in, character_set, found, CHARACTER_SETS_WITH_RUNS)
+        return found
 
     def learn(self, head: bytes) -> Entry:
         """The entry for header bytes not met before."""
