@@ -27,6 +27,7 @@ def found(dataset: bytes) -> tuple[Any, ...]:
     return *astuple(instance), list(instance.dataset)
 
 
+NAMED = b"".join(CONSTANT[:4]) + element(0x00181008, "LO", "Müller")
 POOL = [
     *CONSTANT,
     REFERENCE,
@@ -42,6 +43,8 @@ POOL = [
     element(0x00280103, "US", pack("<H", 1)),
     sequence(0x00081140, [item(element(0x00081155, "UI", "1.2.3"))], undefined=True),
     b"".join(CONSTANT[2:9]),
+    NAMED,
+    sequence(0x00081140, [item(NAMED)]),
     b"".join(CONSTANT),
     b"".join((*CONSTANT[:5], REFERENCE, *CONSTANT[5:])),
 ]
@@ -95,10 +98,10 @@ def test_what_changes_from_file_to_file_parts_a_run() -> None:
 
 def test_bulk_values_in_remembered_elements_are_found_every_time() -> None:
     forget()
-    data = file(LATIN + b"".join(CONSTANT[:5]) + BULKY + b"".join(CONSTANT[5:]))
+    data = file(LATIN + b"".join(CONSTANT[:5]) + BULKY + b"".join(CONSTANT[5:]) + PIXELS)
     for _ in range(3):
         read_instance(BytesSource(data))
-        (value,) = read_bulk_data(BytesSource(data)).values
+        value, _pixels = read_bulk_data(BytesSource(data)).values
         assert data[value.offset : value.offset + value.length] == b"\1\2"
 
 

@@ -174,14 +174,14 @@ class DatasetReader:
                     key, out[key] = met
                     at = end
                     ends.append(at - begin)
-                elif at + len(run.content) <= fence and window.startswith(run.content, at):
+                elif window.startswith(run.content, at):
                     if ends:
                         runs.learn(window[begin:at], ends, out, before)
                         ends = []
                     out.update(run.elements)
                     at += len(run.content)
                 else:
-                    runs.part(run, window[at : min(at + len(run.content), fence)])
+                    runs.part(run, window[at : at + len(run.content)])
                 continue
             if ends:
                 if has_runs:
