@@ -52,6 +52,8 @@ async def plan(archive: Archive, found: Sequence[StoredInstance], targets: Seque
     known: dict[int, Pixels] = {}
     for position, target in enumerate(targets):
         others = [] if target == ORIGINAL else [item for item in found if not _is_held(item, target)]
+        if not others:
+            return position, [_file(instance, target) for instance in found]
         unknown = [
             item.version for item in others if item.version not in known and needs_pixels(item.transfer_syntax, target)
         ]

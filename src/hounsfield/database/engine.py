@@ -1,7 +1,7 @@
 """What every room may ask of a database: statements, units of work, a health check.
 
 SQL is written once, with ``?`` placeholders and in the dialect both engines share; a *unit of work* is an
-``async def unit(tx)`` that awaits nothing but its transaction. SQLite drives such a unit to its end on the writer
+``async def unit(tx)`` that awaits nothing but its transaction. SQLite drives such a unit to its end on the writing
 thread without an event loop, PostgreSQL awaits it; so the same function is one transaction on either engine.
 """
 
@@ -43,7 +43,7 @@ class PendingWrite(Protocol[T_co]):
     """A write that is ready to be begun."""
 
     def begin(self) -> None:
-        """Begin, once. Any thread may call this."""
+        """Begin, once. Any thread may call this; one that is not the event loop's may be made to do the work."""
 
     async def result(self) -> T_co:
         """What :meth:`Database.write` returns or raises; waits for ever for what nobody begins."""

@@ -1,8 +1,11 @@
-"""SQLite: one writer thread per process with group commit, a few reader threads, WAL, synchronous=FULL.
+"""SQLite: one writer at a time per process, with group commit, a few reader threads, WAL, synchronous=FULL.
 
-All units waiting when the writer looks share one ``BEGIN IMMEDIATE … COMMIT`` and so one sync of the disk, each in
+All units waiting when a writer begins share one ``BEGIN IMMEDIATE … COMMIT`` and so one sync of the disk, each in
 a savepoint of its own: one that fails does not take its neighbours along. Several processes may open the same file;
 ``BEGIN IMMEDIATE`` protects them from each other, and a lock file beside the database has them wait in turn.
+
+Whoever begins a unit in a thread that may wait is the writer, unless there is one, who then does it as well; what is
+begun on the event loop is handed to a thread of its own.
 """
 
 import asyncio
@@ -13,6 +16,7 @@ import re
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -143,13 +147,23 @@ class _Job(Generic[T]):
     unit: Unit[T]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[T]
+    home: int
+    """The thread of ``loop``."""
     returned: T | None = None
     error: BaseException | None = None
+    is_done: bool = False
+    """Whether one of these is set for good."""
+    is_awaited: bool = False
+    """Whether ``future`` has to be resolved when it is done. Either side sets its own flag before it looks at the
+    other's, so one of them sees that both are set."""
 
     def begin(self) -> None:
         self.take(self)
 
     async def result(self) -> T:
+        self.is_awaited = True
+        if self.is_done and not self.future.done():
+            _resolve([self])
         return await self.future
 
 
@@ -160,7 +174,9 @@ class SqliteDatabase:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._jobs: deque[_Job[Any]] = deque()
+        self._writing = threading.Lock()
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
@@ -201,7 +217,7 @@ class SqliteDatabase:
 
     def pending(self, unit: Unit[T]) -> PendingWrite[T]:
         loop = asyncio.get_running_loop()
-        return _Job(self._take, unit, loop, loop.create_future())
+        return _Job(self._take, unit, loop, loop.create_future(), threading.get_ident())
 
     async def check(self) -> None:
         await self.fetch("SELECT 1")
@@ -217,11 +233,12 @@ class SqliteDatabase:
         if self._closed:
             return
         self._closed = True
-        self._jobs.put(None)
+        self._calls.put(False)
         await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
         self._readers.shutdown(wait=True)
-        for connection in [*self._connections, self._writer_connection]:
-            connection.close()
+        with self._writing:
+            for connection in [*self._connections, self._writer_connection]:
+                connection.close()
         os.close(self._queue_file)
 
     def _take(self, job: _Job[Any]) -> None:
@@ -229,8 +246,12 @@ class SqliteDatabase:
         if self._closed:
             job.error = StoreUnavailable("The index database is closed.", undone=True)
             self._answer([job])
+            return
+        self._jobs.append(job)
+        if threading.get_ident() == job.home:
+            self._calls.put(True)
         else:
-            self._jobs.put(job)
+            self._work_off()
 
     def _connect_reader(self) -> sqlite3.Connection:
         connection = connect(self._path, read_only=True)
@@ -260,29 +281,21 @@ class SqliteDatabase:
             connection.execute("ROLLBACK")
 
     def _write_loop(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            group = [job]
-            with self._turn():
-                closing = self._collect(group)
-                self._commit(group)
-            self._answer(group)
-            if closing:
-                return
+        while self._calls.get():
+            self._work_off()
+        self._work_off()
 
-    def _collect(self, group: list[_Job[Any]]) -> bool:
-        """Add what waits to ``group``; whether the end was among it."""
-        while len(group) < MAX_GROUP:
+    def _work_off(self) -> None:
+        """Write what waits, unless another thread is writing: that one looks again when it has let go of the lock."""
+        while self._jobs and self._writing.acquire(blocking=False):
             try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return False
-            if job is None:
-                return True
-            group.append(job)
-        return False
+                with self._turn():
+                    group = [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_GROUP))]
+                    if group:
+                        self._commit(group)
+                self._answer(group)
+            finally:
+                self._writing.release()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -341,7 +354,9 @@ class SqliteDatabase:
     def _answer(group: list[_Job[Any]]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Job[Any]]] = {}
         for job in group:
-            by_loop.setdefault(job.loop, []).append(job)
+            job.is_done = True
+            if job.is_awaited:
+                by_loop.setdefault(job.loop, []).append(job)
         for loop, jobs in by_loop.items():
             # A loop that has been closed meanwhile has nobody left who waits.
             if not loop.is_closed():

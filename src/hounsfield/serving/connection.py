@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hounsfield.serving.exchange import ClientGone, Exchange
-from hounsfield.serving.head import END_OF_HEAD, MAX_HEAD_BYTES, MalformedBody, RefusedHead, RequestHead
+from hounsfield.serving.head import MAX_HEAD_BYTES, MalformedBody, RefusedHead, RequestHead, end_of_head
 from hounsfield.serving.output import Output
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ class Connection:
             self._head_began = self._last_active
             while pending[:2] == b"\r\n":  # RFC 9112 §2.2
                 del pending[:2]
-        end = END_OF_HEAD.search(pending, max(0, self._searched - 3))
-        if end is None or end.end() > MAX_HEAD_BYTES:
+        end = end_of_head(pending, max(0, self._searched - 3))
+        if not 0 <= end <= MAX_HEAD_BYTES:
             if len(pending) > MAX_HEAD_BYTES:
                 self._refuse(431, f"The head of a request may have {MAX_HEAD_BYTES} bytes.")
             elif pending and not pending[:1].isalpha():
@@ -216,8 +216,8 @@ class Connection:
                 self._searched = len(pending)
             return
         self._searched = 0
-        raw = bytes(pending[: end.end()])
-        del pending[: end.end()]
+        raw = bytes(pending[:end])
+        del pending[:end]
         try:
             head = RequestHead(raw)
         except RefusedHead as refusal:

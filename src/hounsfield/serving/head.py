@@ -9,7 +9,6 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserU
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers; tokens and long lists of accepted types included, real ones stay below 16 KB."""
 MAX_HEADERS = 200
-END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 """A host and perhaps a port (RFC 9110 §7.2); addresses of ours in answers are made of it."""
@@ -18,6 +17,18 @@ _OVERHEAD_BYTES = 1 << 20
 """Bytes of chunk sizes, extensions and trailers that may come with no data at all."""
 _OVERHEAD_RATIO = 16
 """And such bytes for each byte of data: a chunk of one byte takes five."""
+
+
+def end_of_head(received: bytearray, start: int) -> int:
+    """Where what follows a head begins, whose end is behind ``start``; -1 if it is not there yet.
+
+    A line may end without CR (RFC 9112 §2.2).
+    """
+    with_return = received.find(b"\n\r\n", start)
+    without = received.find(b"\n\n", start, with_return + 1 if with_return >= 0 else len(received))
+    if without >= 0:
+        return without + 2
+    return with_return + 3 if with_return >= 0 else -1
 
 
 class RefusedHead(Exception):

@@ -1,6 +1,6 @@
 """multipart/related answers, streamed (retrieve.md §4)."""
 
-import secrets
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Framing:
 
     def __init__(self, part_type: str | None = None) -> None:
         """``part_type``: the media type of all parts, where the answer is to name it."""
-        boundary = secrets.token_hex(16)
+        boundary = os.urandom(16).hex()
         named = "" if part_type is None else f'type="{part_type}"; '
         self.content_type = f"multipart/related; {named}boundary={boundary}"
         self.end = f"--{boundary}--\r\n".encode()
