@@ -124,6 +124,58 @@ async def test_leases(database: Database) -> None:
     assert await leases.acquire(database, "work", "one", 60)
 
 
+async def test_writes_begun_by_threads_and_by_the_loop_are_all_done_once(database: Database) -> None:
+    """Whoever writes takes along what others have begun meanwhile; nobody is left waiting, whoever looks first."""
+
+    async def one(number: int) -> int:
+        await asyncio.sleep(number % 7 / 1000)
+        if number % 3 == 0:
+            return await database.write(put(f"{number:03}"))
+        begun = database.pending(put(f"{number:03}"))
+        thread = asyncio.to_thread(begun.begin)
+        if number % 3 == 1:
+            await thread  # done, perhaps, before anybody waits for it
+            return await begun.result()
+        _, result = await asyncio.gather(thread, begun.result())
+        return result
+
+    for turn in range(0, 600, 200):
+        async with asyncio.timeout(60):
+            assert await asyncio.gather(*(one(turn + number) for number in range(200))) == [1] * 200
+    assert await names(database) == [f"{number:03}" for number in range(600)]
+
+
+async def test_a_write_begun_by_a_thread_fails_where_it_is_awaited(database: Database) -> None:
+    async def failing(_: Transaction) -> int:
+        raise ValueError("on purpose")
+
+    begun = database.pending(failing)
+    await asyncio.to_thread(begun.begin)
+    with pytest.raises(ValueError, match="on purpose"):
+        await begun.result()
+    begun = database.pending(failing)
+    waiting = asyncio.create_task(begun.result())
+    await asyncio.sleep(0)
+    await asyncio.to_thread(begun.begin)
+    with pytest.raises(ValueError, match="on purpose"):
+        await waiting
+
+
+async def test_a_closed_database_writes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'index.db'}"
+    migrate.upgrade(url)
+    database = open_database(url)
+    begun = database.pending(put("late"))
+    waiting = [asyncio.create_task(database.write(put(f"{number}"))) for number in range(20)]
+    await asyncio.sleep(0)
+    await database.close()
+    assert await asyncio.gather(*waiting) == [1] * 20, "what was begun is finished"
+    await asyncio.to_thread(begun.begin)
+    with pytest.raises(StoreUnavailable, match="closed") as refused:
+        await begun.result()
+    assert refused.value.undone
+
+
 def test_a_unit_may_await_nothing_else() -> None:
     async def unit() -> None:
         await asyncio.sleep(0)
