@@ -229,42 +229,47 @@ def test_forged_tokens(tmp_path: Path, forger: FakeProvider) -> None:
         assert [entry["ActionType"] for entry in audit_entries(server)] == ["Executing", "Executed"]
 
 
-def test_keys_that_change_and_a_provider_that_goes_away(tmp_path: Path, provider: OidcProvider) -> None:
-    with running(tmp_path / "data", environment=security(provider.authority)) as server, server.client() as client:
-        first = provider.token("reader")
+def test_keys_that_change_and_a_provider_that_goes_away(tmp_path: Path, changing_provider: OidcProvider) -> None:
+    with (
+        running(tmp_path / "data", environment=security(changing_provider.authority)) as server,
+        server.client() as client,
+    ):
+        first = changing_provider.token("reader")
         assert client.get("/v2/studies", headers=bearer(first)).status_code == 204
         for how, algorithm in (("add", "ES256"), ("replace", "PS256")):
-            provider.rotate(how, algorithm)
-            token = provider.token("reader")
+            changing_provider.rotate(how, algorithm)
+            token = changing_provider.token("reader")
             deadline = time.monotonic() + 15
             while client.get("/v2/studies", headers=bearer(token)).status_code == 401:
                 assert time.monotonic() < deadline, "the new key is looked for again after ten seconds"
                 time.sleep(0.5)
             still = client.get("/v2/studies", headers=bearer(first)).status_code
             assert still == (204 if how == "add" else 401), how
-        provider.stop_answering()
+        changing_provider.stop_answering()
         try:
             assert client.get("/v2/studies", headers=bearer(token)).status_code == 204
             assert client.get("/health/check").status_code == 200
         finally:
-            provider.answer_again()
-            provider.rotate()
+            changing_provider.answer_again()
 
 
-def test_a_server_that_starts_while_the_provider_is_away(tmp_path: Path, provider: OidcProvider) -> None:
-    token = provider.token("reader")
-    provider.stop_answering()
+def test_a_server_that_starts_while_the_provider_is_away(tmp_path: Path, changing_provider: OidcProvider) -> None:
+    token = changing_provider.token("reader")
+    changing_provider.stop_answering()
     try:
-        with running(tmp_path / "data", environment=security(provider.authority)) as server, server.client() as client:
+        with (
+            running(tmp_path / "data", environment=security(changing_provider.authority)) as server,
+            server.client() as client,
+        ):
             assert client.get("/health/check").status_code == 200
             assert client.get("/v2/studies", headers=bearer(token)).status_code == 401
-            provider.answer_again()
+            changing_provider.answer_again()
             deadline = time.monotonic() + 15
             while client.get("/v2/studies", headers=bearer(token)).status_code == 401:
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
     finally:
-        provider.answer_again()
+        changing_provider.answer_again()
 
 
 def test_several_audiences_replace_the_single_one(tmp_path: Path, provider: OidcProvider) -> None:

@@ -1,6 +1,7 @@
 """The peers as fixtures. Each server runs once a session, started by the first test that wants it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,15 @@ def fhir_server_url(fhir_peer: FhirServer) -> str:
 
 @pytest.fixture(scope="session")
 def oidc_provider_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
-    """The OpenID Connect provider; tests that change its keys leave it answering."""
+    """The OpenID Connect provider, for tests that leave it as it is."""
     with oidc_provider(tmp_path_factory.mktemp("oidc")) as provider:
+        yield provider
+
+
+@pytest.fixture
+def changing_provider(tmp_path: Path) -> Iterator[OidcProvider]:
+    """One whose keys change, or which goes away: tokens of another test would not be good any more."""
+    directory = tmp_path / "oidc"
+    directory.mkdir()
+    with oidc_provider(directory) as provider:
         yield provider
