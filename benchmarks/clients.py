@@ -102,7 +102,7 @@ class StoringClient:
         """The last instance and some others must come back as they were sent."""
         for instance in [self._stored[-1], *self._random.choices(self._stored, k=3)]:
             answer = self._connection.exchange([self._connection.base.get(instance.path, DICOM)], whole=True)
-            check_part(answer, instance.file())
+            check_part(answer, instance.head, instance.pixels)
         self._connection.close()
 
 

@@ -53,7 +53,7 @@ def windowed(stored: bytes, rows: int, columns: int) -> "NDArray[np.float64]":
     return (((values - (CENTER - 0.5)) / (WIDTH - 1) + 0.5) * 255).clip(0, 255)
 
 
-def difference(jpeg: bytes, stored: bytes, rows: int, columns: int) -> float:
+def difference(jpeg: bytes | bytearray, stored: bytes, rows: int, columns: int) -> float:
     """Mean difference of the grey values of a JPEG picture of that size from those expected.
 
     Raises OSError when it cannot be decoded.

@@ -98,7 +98,7 @@ def _storing(server: Server, seed: int, study: int) -> Any:
     return act
 
 
-def _counted(packed: bytes, *words: bytes) -> list[int]:
+def _counted(packed: bytes | bytearray, *words: bytes) -> list[int]:
     """How often each word is in a gzip file. Quickly, and a piece at a time: who looks is not to take what is measured.
 
     A word is counted where it ends: what is left of the piece before is shorter than the word.

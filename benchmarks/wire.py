@@ -76,7 +76,7 @@ class Answer:
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: bytes | bytearray
     length: int
 
 
@@ -143,7 +143,7 @@ class Connection:
             self._read_to_end(body)
         if to_end or headers.get("connection", "").lower() == "close":
             self.close()
-        return Answer(status, headers, bytes(body.kept), body.length)
+        return Answer(status, headers, body.kept, body.length)
 
     def _send(self, buffers: Sequence[bytes]) -> None:
         assert self._socket is not None

@@ -199,7 +199,7 @@ def instance_question(study: Collection, rng: random.Random) -> Question:
 
 
 def _is_file(instance: Instance, answer: Answer) -> None:
-    answers.check_part(answer, instance.file())
+    answers.check_part(answer, instance.head, instance.pixels)
 
 
 def _metadata(profile: Profile) -> list[Workload]:

@@ -55,9 +55,18 @@ def test_wrong_files_are_noticed(wrong: Answer) -> None:
 
 def test_one_part() -> None:
     answers.check_part(multipart(b"frame"), b"frame")
-    for wrong in (multipart(b"frane"), multipart(b"frame", b"frame"), multipart()):
+    answers.check_part(multipart(b"frame"), b"fra", b"me")
+    right = multipart(b"frame")
+    early = Answer(200, right.headers, b"\r\n" + right.body, 0)
+    answers.check_part(early, b"frame")
+    unfinished = Answer(200, right.headers, right.body[:-4], 0)
+    other_boundary = Answer(200, right.headers, multipart(b"frame", boundary="b2").body, 0)
+    wrong = multipart(b"frane"), multipart(b"frame!"), multipart(b"fram"), multipart(b"frame", b"frame"), multipart()
+    for each in (*wrong, unfinished, other_boundary):
         with pytest.raises(WrongAnswer):
-            answers.check_part(wrong, b"frame")
+            answers.check_part(each, b"frame")
+        with pytest.raises(WrongAnswer):
+            answers.check_part(each, b"fra", b"me")
 
 
 def test_lengths() -> None:

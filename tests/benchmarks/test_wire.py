@@ -39,7 +39,7 @@ def serve() -> Iterator[Serve]:
 def ask(base: Base, whole: bool = True) -> tuple[int, bytes, int]:
     with Connection(base) as connection:
         answer = connection.exchange([base.get("/x", "*/*")], whole)
-    return answer.status, answer.body, answer.length
+    return answer.status, bytes(answer.body), answer.length
 
 
 def test_a_body_of_known_length(serve: Serve) -> None:
