@@ -223,8 +223,11 @@ class Connection:
             if not version.startswith("HTTP/1."):
                 raise WireError(f"no HTTP status line: {first[:60]!r}")
             if status >= 200:
-                pairs = (line.partition(":") for line in lines)
-                return status, {name.strip().lower(): value.strip() for name, _, value in pairs}
+                headers = {}
+                for line in lines:
+                    name, _, value = line.partition(":")
+                    headers[name.lower()] = value.strip()
+                return status, headers
 
     def _take(self, count: int, body: "_Body") -> None:
         if body.is_whole and not body.length:

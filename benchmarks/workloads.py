@@ -7,7 +7,7 @@ import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from benchmarks import answers, clients, nginx, phantom
 from benchmarks.clients import AskingClient, Question, StoringClient, ask
@@ -22,6 +22,8 @@ ROUND_STUDIES = 50_000
 CLIENT_STUDIES = 2_000
 LOADED_FROM = 80_000_000
 """Study numbers of collections; those of store rows lie below."""
+PREPARED = 16_384
+"""Questions kept, so that asking one again costs the machine no more than sending it."""
 PAGE = 50
 PICTURES = 50
 
@@ -189,7 +191,12 @@ def study_question(study: Collection, payload: int, _: random.Random) -> Questio
 
 def instance_question(study: Collection, rng: random.Random) -> Question:
     """One instance of the study as it is stored."""
-    instance = study.instance(rng.randrange(study.instances))
+    return _instance_question(study, rng.randrange(study.instances))
+
+
+@lru_cache(maxsize=PREPARED)
+def _instance_question(study: Collection, number: int) -> Question:
+    instance = study.instance(number)
     return Question(
         instance.path,
         clients.DICOM,
@@ -284,8 +291,12 @@ def _frames(profile: Profile) -> list[Workload]:
 
 
 def _any_frame(collection: Collection, rng: random.Random) -> Question:
-    instance = collection.series().instance(rng.randrange(collection.instances))
-    return frame_question(instance, rng.randint(1, collection.kind.frames))
+    return _frame_question(collection, rng.randrange(collection.instances), rng.randint(1, collection.kind.frames))
+
+
+@lru_cache(maxsize=PREPARED)
+def _frame_question(collection: Collection, instance: int, number: int) -> Question:
+    return frame_question(collection.instance(instance), number)
 
 
 def frame_question(instance: Instance, number: int) -> Question:
