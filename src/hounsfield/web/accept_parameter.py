@@ -9,4 +9,4 @@ def accepted(request: Request) -> list[str]:
         given = request.query_params.getlist("accept")
         if given:
             return given
-    return request.headers.getlist("accept")
+    return [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"accept"]

@@ -2,9 +2,12 @@
 
 from starlette.requests import Request
 
-ORIGINAL_HEADER = "msdicom-request-original"
+HEADER = b"msdicom-request-original"
 
 
 def wants_original(request: Request) -> bool:
     """Whether the first value of the header is ``true``, in any case; anything else is as if it were not there."""
-    return request.headers.get(ORIGINAL_HEADER, "").strip().lower() == "true"
+    for name, value in request.scope["headers"]:
+        if name == HEADER:
+            return bool(value.strip().lower() == b"true")
+    return False

@@ -1,5 +1,7 @@
 """UIDs in request paths (retrieve.md §2)."""
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 
 from hounsfield.dicom import uid
@@ -20,7 +22,11 @@ def uid_parameter(request: Request, name: str) -> str | None:
 
     Raises BadRequest naming the parameter if it is not a UID.
     """
-    value = request.path_params.get(name)
+    return _uid(request.path_params, name)
+
+
+def _uid(parameters: Mapping[str, str], name: str) -> str | None:
+    value = parameters.get(name)
     if value is None:
         return None
     if not uid.is_valid(value):
@@ -33,7 +39,7 @@ def uid_parameter(request: Request, name: str) -> str | None:
 
 def instance_path(request: Request) -> InstancePath:
     """The study, series or instance the path names. Raises BadRequest."""
-    study = uid_parameter(request, "study")
+    named = request.path_params
+    study = _uid(named, "study")
     assert study is not None
-    series, instance = uid_parameter(request, "series"), uid_parameter(request, "instance")
-    return InstancePath(partition_of(request).key, study, series, instance)
+    return InstancePath(partition_of(request).key, study, _uid(named, "series"), _uid(named, "instance"))
