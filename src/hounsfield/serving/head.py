@@ -1,7 +1,10 @@
-"""Request heads (RFC 9112): what llhttp makes of them, and what this server refuses."""
+"""Request heads (RFC 9112): what llhttp makes of them, and what this server refuses.
+
+What it made of headers that come again is remembered, as parsing a head costs more than sending a small answer.
+"""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
@@ -17,6 +20,24 @@ _OVERHEAD_BYTES = 1 << 20
 """Bytes of chunk sizes, extensions and trailers that may come with no data at all."""
 _OVERHEAD_RATIO = 16
 """And such bytes for each byte of data: a chunk of one byte takes five."""
+_PLAIN = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1\r\n")
+"""A request line without anything to think about: method and target."""
+_REMEMBERED = 256
+"""Header blocks kept per process: a client sends the same headers with nearly every request."""
+_REMEMBERED_BYTES = 4096
+"""Of the longest that is kept."""
+
+
+class _Headers(NamedTuple):
+    """What follows from the headers of a request with a plain line that asks for no other protocol."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
+    length: int
+    expects_continue: bool
+    keep_alive: bool
+
+
+_met: dict[bytes, _Headers] = {}
 
 
 def end_of_head(received: bytearray, start: int) -> int:
@@ -60,16 +81,34 @@ class RequestHead:
         """HTTP/1.0: no chunks, and connections end unless both sides say otherwise."""
         self.upgrades = False
         """Whether the client asks for another protocol (RFC 9110 §7.8)."""
-        self._version = ""
+        self.has_surplus = False
+        """Whether something came in one piece with the end of a chunked body; it is lost."""
+        self._version = "1.1"
+        line = _PLAIN.match(head)
+        block = head[line.end() :] if line is not None else b""
+        met = _met.get(block)
+        if line is not None and met is not None:
+            self._method, self._url = line[1].decode("ascii"), line[2]
+            self._headers = list(met.fields)
+            self.length, self.expects_continue, self.keep_alive = met[1:]
+        else:
+            self._parse(head)
+            if line is not None and self.length is not None and not self.upgrades and len(block) <= _REMEMBERED_BYTES:
+                if len(_met) >= _REMEMBERED:
+                    _met.clear()
+                _met[block] = _Headers(tuple(self._headers), self.length, self.expects_continue, self.keep_alive)
+        # With a body, the request is answered as it stands.
+        self.upgrades = self.upgrades and self.length == 0 and self._version == "1.1"
+        self.scope = self._scope()
+
+    def _parse(self, head: bytes) -> None:
         self._method = ""
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers = []
         self._in_head = True
         self._complete = False
         self._data: list[bytes] = []
         self._overhead = 0
-        self.has_surplus = False
-        """Whether something came in one piece with the end of a chunked body; it is lost."""
         self._parser = HttpRequestParser(self)
         try:
             self._parser.feed_data(head)
@@ -84,9 +123,6 @@ class RequestHead:
         if self._version not in ("1.1", "1.0"):
             raise RefusedHead(505, "This server speaks HTTP/1.1.")
         self._look_at_headers()
-        # With a body, the request is answered as it stands.
-        self.upgrades = self.upgrades and self.length == 0 and self._version == "1.1"
-        self.scope = self._scope()
 
     def chunks(self, data: memoryview) -> tuple[bytes, bool]:
         """What these bytes of a chunked body hold, and whether it is complete. Raises MalformedBody."""
