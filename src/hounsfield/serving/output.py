@@ -13,7 +13,7 @@ TURN_BYTES = 4 << 20
 """Bytes after which other connections get their turn, however fast this client takes them."""
 _PAGES_PROBED = 512 * 1024
 
-
+_PROBE = [bytearray(1)]
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 _MORE: int = getattr(socket, "MSG_MORE", 0)
 _SOON_FOLLOWED = 1024
@@ -129,17 +129,16 @@ def _in_memory(file: int, offset: int, count: int) -> bool:
     """Whether the kernel can send this without waiting for the disk; as far as samples tell."""
     if _NOWAIT is None:
         return True
-    probe = [bytearray(1)]
     last = offset + count - 1
-    for place in (offset, *range(offset + _PAGES_PROBED, last - _PAGES_PROBED // 2, _PAGES_PROBED), last):
-        try:
-            if os.preadv(file, probe, place, _NOWAIT) != 1:
-                return False
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True  # not known on this file system
-    return True
+    try:
+        found = os.preadv(file, _PROBE, offset, _NOWAIT) and os.preadv(file, _PROBE, last, _NOWAIT)
+        for place in range(offset + _PAGES_PROBED, last - _PAGES_PROBED // 2, _PAGES_PROBED):
+            found = found and os.preadv(file, _PROBE, place, _NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # not known on this file system
+    return found == 1
 
 
 def _read_ahead(file: int, offset: int, count: int) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -16,6 +17,17 @@ CHUNK = 256 * 1024
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """Further headers as ASGI has them, names in lower case."""
+
+
+class FramedRange(NamedTuple):
+    """Part of a file, and the bytes that stand before it."""
+
+    before: bytes
+    part: FileRange
+
+
+Piece = Buffer | FileRange | FramedRange
+"""Of a body."""
 
 
 class BytesResponse:
@@ -47,10 +59,10 @@ class FileRangeResponse:
 
 
 class FilePartsResponse:
-    """ASGI response of parts of files that the server sends, with bytes before each and behind the last."""
+    """ASGI response of parts of files that the server sends, and of ``end``, which follows the last."""
 
-    def __init__(self, parts: Sequence[tuple[bytes, FileRange]], end: bytes, content_type: str) -> None:
-        """``parts``: at least one, each with what stands before it."""
+    def __init__(self, parts: Sequence[FramedRange], end: bytes, content_type: str) -> None:
+        """``parts``: at least one."""
         self._parts = parts
         self._end = end
         self._content_type = content_type
@@ -58,11 +70,10 @@ class FilePartsResponse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         size = sum(len(before) + part.length for before, part in self._parts) + len(self._end)
         await send(_start(size, self._content_type, ()))
-        left = len(self._parts)
-        for before, part in self._parts:
-            left -= 1
-            message = body_message(part, more=left > 0)
-            await send({**message, "before": before, "after": b"" if left else self._end})
+        *first, last = self._parts
+        for part in first:
+            await send(body_message(part, more=True))
+        await send(body_message(last, more=False, after=self._end))
 
 
 class LocalFileResponse:
@@ -90,18 +101,22 @@ def sends_files(scope: Scope) -> bool:
     return "http.response.zerocopysend" in scope.get("extensions", {})
 
 
-def body_message(piece: Buffer | FileRange, *, more: bool) -> Message:
-    """The ASGI message of a piece of a body."""
-    if isinstance(piece, FileRange):
-        number = piece.file.number
-        return {
-            "type": "http.response.zerocopysend",
-            "file": number,
-            "offset": piece.offset,
-            "count": piece.length,
-            "more_body": more,
-        }
-    return {"type": "http.response.body", "body": piece, "more_body": more}
+def body_message(piece: Piece, *, more: bool, after: bytes = b"") -> Message:
+    """The ASGI message of a piece of a body; ``after`` follows part of a file."""
+    before = b""
+    if isinstance(piece, FramedRange):
+        before, piece = piece
+    if not isinstance(piece, FileRange):
+        return {"type": "http.response.body", "body": piece, "more_body": more}
+    return {
+        "type": "http.response.zerocopysend",
+        "file": piece.file.number,
+        "offset": piece.offset,
+        "count": piece.length,
+        "before": before,
+        "after": after,
+        "more_body": more,
+    }
 
 
 def _start(size: int, content_type: str, more: RawHeaders, status: int = 200) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """multipart/related answers, streamed (retrieve.md §4)."""
 
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ class Framing:
 
     def length(self, sizes: Iterable[tuple[str, int]]) -> int:
         """Bytes of an answer whose parts have these content types and sizes, and no address."""
-        return len(self.end) + sum(len(self.head(kind, size)) + size + len(PART_END) for kind, size in sizes)
+        alike = Counter(sizes)  # the slices of a series mostly are
+        return len(self.end) + sum(
+            count * (len(self.head(kind, size)) + size + len(PART_END)) for (kind, size), count in alike.items()
+        )
 
     def length_of(self, parts: Iterable[Part]) -> int | None:
         """Bytes of an answer with these parts; None if the size of one is not known."""

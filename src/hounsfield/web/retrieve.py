@@ -26,6 +26,8 @@ from hounsfield.web.file_response import (
     BytesResponse,
     FilePartsResponse,
     FileRangeResponse,
+    FramedRange,
+    Piece,
     sends_files,
 )
 from hounsfield.web.metadata import metadata_routes
@@ -101,13 +103,12 @@ def _content_type(file: File) -> str:
 
 async def _pieces(
     archive: Archive, planned: Sequence[File], framing: Framing, by_server: bool
-) -> AsyncGenerator[Buffer | FileRange, None]:
+) -> AsyncGenerator[Piece, None]:
     sent, behind = 0, b""
     while sent < len(planned):
         part = _in_file(archive, planned[sent], by_server)
         if part is not None:
-            yield behind + framing.head(_content_type(planned[sent]), part.length)
-            yield part
+            yield FramedRange(behind + framing.head(_content_type(planned[sent]), part.length), part)
             behind = PART_END
             sent += 1
             continue
@@ -240,7 +241,7 @@ def _parts_in_file(parts: Sequence[FileRange], content_type: str) -> ASGIApp:
     framing = Framing()
     framed, end = [], b""
     for part in parts:
-        framed.append((end + framing.head(content_type, part.length), part))
+        framed.append(FramedRange(end + framing.head(content_type, part.length), part))
         end = PART_END
     return FilePartsResponse(framed, end + framing.end, framing.content_type)
 

@@ -5,11 +5,10 @@ from contextlib import aclosing
 
 from starlette.types import Message, Receive, Scope, Send
 
-from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.object_store import Buffer
-from hounsfield.web.file_response import RawHeaders, body_message
+from hounsfield.web.file_response import Piece, RawHeaders, body_message
 
-Pieces = AsyncGenerator[Buffer | FileRange, None] | AsyncGenerator[Buffer, None]
+Pieces = AsyncGenerator[Piece, None] | AsyncGenerator[Buffer, None]
 """What an answer is made of, in order."""
 
 GATHERED_BYTES = 128 * 1024
