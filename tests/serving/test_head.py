@@ -93,3 +93,10 @@ def test_headers_kept_are_bounded() -> None:
     RequestHead(b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 5000))
     assert len(head._met) <= 256
     assert all(len(block) <= 4096 for block in head._met)
+
+
+def test_no_token_is_kept() -> None:
+    head._met.clear()
+    for name in (b"Authorization: Bearer", b"authorization: Basic", b"Cookie:", b"Proxy-Authorization: Basic"):
+        RequestHead(b"GET / HTTP/1.1\r\nHost: a\r\n%b secret\r\n\r\n" % name)
+    assert not head._met

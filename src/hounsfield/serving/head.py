@@ -22,6 +22,7 @@ _OVERHEAD_RATIO = 16
 """And such bytes for each byte of data: a chunk of one byte takes five."""
 _PLAIN = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1\r\n")
 """A request line without anything to think about: method and target."""
+_SECRET = frozenset((b"authorization", b"proxy-authorization", b"cookie"))
 _REMEMBERED = 256
 """Header blocks kept per process: a client sends the same headers with nearly every request."""
 _REMEMBERED_BYTES = 4096
@@ -93,13 +94,21 @@ class RequestHead:
             self.length, self.expects_continue, self.keep_alive = met[1:]
         else:
             self._parse(head)
-            if line is not None and self.length is not None and not self.upgrades and len(block) <= _REMEMBERED_BYTES:
-                if len(_met) >= _REMEMBERED:
-                    _met.clear()
-                _met[block] = _Headers(tuple(self._headers), self.length, self.expects_continue, self.keep_alive)
+            if line is not None:
+                self._remember(block)
         # With a body, the request is answered as it stands.
         self.upgrades = self.upgrades and self.length == 0 and self._version == "1.1"
         self.scope = self._scope()
+
+    def _remember(self, block: bytes) -> None:
+        """Keep what the headers mean, unless the parser is still needed. Tokens stay no longer than their request."""
+        if self.length is None or self.upgrades or len(block) > _REMEMBERED_BYTES:
+            return
+        if any(name in _SECRET for name, _ in self._headers):
+            return
+        if len(_met) >= _REMEMBERED:
+            _met.clear()
+        _met[block] = _Headers(tuple(self._headers), self.length, self.expects_continue, self.keep_alive)
 
     def _parse(self, head: bytes) -> None:
         self._method = ""
