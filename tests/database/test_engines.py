@@ -140,7 +140,7 @@ async def test_writes_begun_by_threads_and_by_the_loop_are_all_done_once(databas
         return result
 
     for turn in range(0, 600, 200):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(30):
             assert await asyncio.gather(*(one(turn + number) for number in range(200))) == [1] * 200
     assert await names(database) == [f"{number:03}" for number in range(600)]
 
@@ -152,13 +152,13 @@ async def test_a_write_begun_by_a_thread_fails_where_it_is_awaited(database: Dat
     begun = database.pending(failing)
     await asyncio.to_thread(begun.begin)
     with pytest.raises(ValueError, match="on purpose"):
-        await begun.result()
+        await asyncio.wait_for(begun.result(), 20)
     begun = database.pending(failing)
     waiting = asyncio.create_task(begun.result())
     await asyncio.sleep(0)
     await asyncio.to_thread(begun.begin)
     with pytest.raises(ValueError, match="on purpose"):
-        await waiting
+        await asyncio.wait_for(waiting, 20)
 
 
 async def test_a_closed_database_writes_nothing(tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ async def test_a_closed_database_writes_nothing(tmp_path: Path) -> None:
     waiting = [asyncio.create_task(database.write(put(f"{number}"))) for number in range(20)]
     await asyncio.sleep(0)
     await database.close()
-    assert await asyncio.gather(*waiting) == [1] * 20, "what was begun is finished"
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 20) == [1] * 20, "what was begun is finished"
     await asyncio.to_thread(begun.begin)
     with pytest.raises(StoreUnavailable, match="closed") as refused:
-        await begun.result()
+        await asyncio.wait_for(begun.result(), 20)
     assert refused.value.undone
 
 

@@ -1,5 +1,7 @@
 """What was read before makes reading faster, never different."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from struct import pack
 from typing import Any
@@ -120,3 +122,27 @@ def test_a_long_stretch_is_no_run() -> None:
     dataset = LATIN + b"".join(element(0x00191000 + number, "LO", "x" * 120) for number in range(40))
     assert found(dataset) == found(dataset) == found(dataset)
     assert learnt() == []
+
+
+def test_threads_may_part_the_same_runs_at_a_time() -> None:
+    """Large uploads are read in threads, which share what is remembered."""
+    forget()
+    datasets = [slice_of((2, f"slice {number}"), (5 + number % 3, f"other {number}")) for number in range(60)]
+    alone = [found(dataset) for dataset in datasets]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            forget()
+            with ThreadPoolExecutor(4) as pool:
+                assert list(pool.map(found, datasets * 4)) == alone * 4
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_a_run_that_is_gone_can_be_parted() -> None:
+    known = runs.Runs()
+    first, second = CONSTANT[0], CONSTANT[1]
+    run = runs.Run(first + second, [len(first), len(first + second)], {"a": {}, "b": {}})
+    known.part(run, first + CONSTANT[2])
+    assert list(known) == [first]

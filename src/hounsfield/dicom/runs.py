@@ -45,7 +45,7 @@ class Runs(dict[bytes, Run]):
 
         The parts stay, however short: without them the same run would be learnt again.
         """
-        del self[run.content[: run.ends[0]]]
+        self.pop(run.content[: run.ends[0]], None)  # large uploads are read in threads: another may have been first
         same = 0
         while same < len(run.ends) and run.content[: run.ends[same]] == found[: run.ends[same]]:
             same += 1
