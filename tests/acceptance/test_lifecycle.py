@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from tests import factories
 from tests.acceptance import dicomweb
 from tests.acceptance.conftest import QUIET
 from tests.acceptance.dicomweb import ORIGINAL, instance_path, study_path
+from tests.dicom.rendering.sources import grey
 from tests.server import Server, free_port
 
 pytestmark = pytest.mark.acceptance
@@ -236,6 +238,35 @@ def test_a_killed_main_process_leaves_nothing_behind(tmp_path: Path) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", server.port))
+
+
+PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+@pytest.mark.skipif(len(PROCESSORS) < 2, reason="needs two processors, and an operating system that tells of them")
+def test_each_api_process_keeps_to_one_processor(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--workers", str(len(PROCESSORS))) as server, server.client() as client:
+        dicomweb.store(client, ds := grey(np.zeros((1, 8, 8), np.uint8)))
+        rendered = client.get(f"{instance_path(ds)}/rendered", headers={"Accept": "image/png"})
+        assert rendered.status_code == 200
+        own, codecs, others = [], [], []
+        for pid, command in commands(server).items():
+            allowed = sorted(os.sched_getaffinity(pid))
+            if "codec_process" in command:
+                codecs.append(allowed)
+            elif server.process is not None and pid != server.process.pid and not is_background(pid):
+                own.append(allowed)
+            else:
+                others.append(allowed)
+    assert sorted(own) == [[each] for each in PROCESSORS]
+    assert codecs and all(each == PROCESSORS for each in codecs)
+    assert len(others) == 2 and all(each == PROCESSORS for each in others)
+
+
+@pytest.mark.skipif(len(PROCESSORS) < 2, reason="needs two processors, and an operating system that tells of them")
+def test_fewer_api_processes_than_processors_use_them_all(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--workers", "1") as server:
+        assert all(sorted(os.sched_getaffinity(pid)) == PROCESSORS for pid in server.processes())
 
 
 def test_processes_that_die_are_started_again(tmp_path: Path) -> None:

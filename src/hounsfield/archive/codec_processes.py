@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hounsfield.errors import HounsfieldError, InternalError, NotAcceptable, StoreUnavailable
+from hounsfield.processors import every_one
 
 MESSAGE = struct.Struct("<BQ")
 """Precedes every message between the processes: its kind, and its length in bytes."""
@@ -200,15 +201,16 @@ class _Process:
         ours, theirs = socket.socketpair()
         try:
             # On this thread: the kernel ends the process when the thread that made it is gone.
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "hounsfield.archive.codec_process",
-                    str(theirs.fileno()), str(os.getpid()), str(limits.memory_bytes), str(limits.niceness),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # some libraries print
-                pass_fds=[theirs.fileno()],
-            )  # fmt: skip
+            with every_one():
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable, "-m", "hounsfield.archive.codec_process",
+                        str(theirs.fileno()), str(os.getpid()), str(limits.memory_bytes), str(limits.niceness),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,  # some libraries print
+                    pass_fds=[theirs.fileno()],
+                )  # fmt: skip
         except OSError:
             ours.close()
             raise

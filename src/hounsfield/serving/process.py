@@ -10,6 +10,7 @@ from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
+from hounsfield.processors import keep_to_one
 from hounsfield.serving.connection import Connection
 from hounsfield.serving.exchange import Message
 
@@ -193,6 +194,7 @@ def serve(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    keep_to_one(slot, len(counts))
     application = create()
 
     async def run() -> None:
