@@ -11,6 +11,7 @@ from typing import Any
 
 from hounsfield.serving.process import Serving
 from hounsfield.serving.supervisor import listen
+from hounsfield.storage.descriptor import Descriptor, FileRange
 
 
 class Echo:
@@ -81,15 +82,11 @@ class Echo:
         assert self.file is not None
         size = self.file.stat().st_size
         headers = [(b"content-length", b"%d" % (size + 10 + 4))] if scope["path"].endswith("length") else []
-        number = os.open(self.file, os.O_RDONLY)
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": b"head", "more_body": True})
-            await send({"type": "http.response.zerocopysend", "file": number, "count": size, "more_body": True})
-            tail = {"file": number, "offset": size - 10, "count": 10}
-            await send({"type": "http.response.zerocopysend", **tail, "more_body": False})
-        finally:
-            os.close(number)
+        file = Descriptor(os.open(self.file, os.O_RDONLY))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"head", "more_body": True})
+        await send({"type": "hounsfield.files", "parts": [(b"", FileRange(file, 0, size))], "more_body": True})
+        await send({"type": "hounsfield.files", "parts": [(b"", FileRange(file, size - 10, 10))], "more_body": False})
 
     async def on_short(self, scope: Any, receive: Any, send: Any) -> None:
         """Less than was announced."""

@@ -417,4 +417,4 @@ class Connection:
             self._serving.forget(self)
 
 
-_EXTENSIONS: dict[str, Any] = {"http.response.zerocopysend": {}} if hasattr(os, "sendfile") else {}
+_EXTENSIONS: dict[str, Any] = {"hounsfield.files": {}} if hasattr(os, "sendfile") else {}

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from hounsfield.serving.head import RequestHead
+from hounsfield.storage.descriptor import FileRange
 
 if TYPE_CHECKING:
     from hounsfield.serving.connection import Connection
@@ -29,8 +30,11 @@ class Exchange:
     """What the application is called with. ``receive`` and ``send`` are those of the ASGI HTTP specification 2.4.
 
     Chunks of the body are ``bytearray`` or ``bytes``, the receiver's to keep. ``send`` returns when the kernel has
-    taken the bytes, and raises ClientGone when nobody is left to take them. ``http.response.zerocopysend`` sends a
-    part of a file; its ``count`` is required, and it may have bytes to send in the same go, ``before`` and ``after``.
+    taken the bytes, and raises ClientGone when nobody is left to take them.
+
+    Extension ``hounsfield.files``: a message of this type sends parts of files without their passing through Python.
+    ``parts`` are pairs of bytes and the part of a file that follows them, at least one and at least a byte each, taken
+    from the iterable as they are sent; ``after`` follows the last.
 
     Where the client asks for another protocol (RFC 9110 §7.8), extension ``hounsfield.upgrade`` lets the application
     answer 101: from then on ``receive`` hands over what comes, and ``send`` sends bodies, both as they are, until the
@@ -142,8 +146,9 @@ class Exchange:
             raise RuntimeError(f"{kind} cannot be sent now.")
         elif kind == "http.response.body":
             await self._send_body(message.get("body", b""), bool(message.get("more_body", False)))
-        elif kind == "http.response.zerocopysend":
-            await self._send_file(message)
+        elif kind == "hounsfield.files":
+            more = bool(message.get("more_body", False))
+            await self._send_files(message["parts"], message.get("after", b""), more)
         else:
             raise RuntimeError(f"{kind} is not known here.")
 
@@ -167,7 +172,8 @@ class Exchange:
         if status == 101:
             self._upgrade(lines)
             return
-        if status in _NO_BODY or self.head.scope["method"] == "HEAD":
+        self._status = status
+        if self._has_no_body:
             self._left = 0
         elif length is not None:
             self._left = length
@@ -184,7 +190,6 @@ class Exchange:
         elif self.head.old_client:
             lines.append(b"connection: keep-alive\r\n")
         lines.append(b"\r\n")
-        self._status = status
         self._head = b"".join(lines)
 
     def _upgrade(self, lines: list[bytes]) -> None:
@@ -219,35 +224,48 @@ class Exchange:
         if not more:
             self._finish()
 
-    async def _send_file(self, message: Message) -> None:
-        more = bool(message.get("more_body", False))
-        before, count, after = message.get("before", b""), message["count"], message.get("after", b"")
-        size = self._count(len(before) + count + len(after))
-        beginning = self._head
-        self._head = b""
-        end = b""
-        if size:
-            beginning += b"%x\r\n%b" % (size, before) if self._chunked else before
-            end = after
-        if self._chunked:
-            end += (b"\r\n" if size else b"") + (b"" if more else b"0\r\n\r\n")
-        self.started = True
-        if beginning:
-            await self._connection.output.write([beginning], more=bool(size))
-        if size:
-            await self._connection.output.write_file(message["file"], message.get("offset", 0), count)
-        if not more:
-            self._check_end()
-        if end:
-            await self._connection.output.write([end], more=more)
+    async def _send_files(self, parts: Iterable[tuple[bytes, FileRange]], after: bytes, more: bool) -> None:
+        output = self._connection.output
+        if self._has_no_body:
+            await self._send_body(b"", more=True)
+        else:
+            await output.write_files(self._framed(parts))
+            end = self._framed_end(after)
+            if not more:
+                self._check_end()
+                end += b"0\r\n\r\n" if self._chunked else b""
+            if end:
+                await output.write([end], more=more)
         if not more:
             self._finish()
+
+    def _framed(self, parts: Iterable[tuple[bytes, FileRange]]) -> Iterator[tuple[bytes, FileRange]]:
+        """The parts behind the head of the answer, as chunks where its length is not known."""
+        opening, self._head = self._head, b""
+        for before, part in parts:
+            size = self._count(len(before) + part.length)
+            if self._chunked:
+                opening += b"%x\r\n" % size
+            self.started = True
+            yield opening + before, part
+            opening = b"\r\n" if self._chunked else b""
+
+    def _framed_end(self, after: bytes) -> bytes:
+        """What follows the last part of a file."""
+        size = self._count(len(after))
+        if not self._chunked:
+            return after
+        return b"\r\n%x\r\n%b\r\n" % (size, after) if size else b"\r\n"
+
+    @property
+    def _has_no_body(self) -> bool:
+        return self._status in _NO_BODY or self.head.scope["method"] == "HEAD"
 
     def _count(self, size: int) -> int:
         """How much of ``size`` bytes goes out: nothing where the answer has no body."""
         if self._chunked or self._left < 0:
             return size
-        if self._status in _NO_BODY or self.head.scope["method"] == "HEAD":
+        if self._has_no_body:
             return 0
         if size > self._left:
             raise RuntimeError("The body is longer than its Content-Length.")

@@ -1,7 +1,8 @@
 """One file or frame as the body, with as little work as its place allows."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,14 @@ class FramedRange(NamedTuple):
     part: FileRange
 
 
-Piece = Buffer | FileRange | FramedRange
+@dataclass(frozen=True, slots=True)
+class FileRun:
+    """Parts of files, one behind the other: at least one. They may be opened as they are sent."""
+
+    parts: Iterable[FramedRange]
+
+
+Piece = Buffer | FileRun
 """Of a body."""
 
 
@@ -55,7 +63,7 @@ class FileRangeResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(_start(len(self._part), self._content_type, self._headers, self._status))
-        await send(body_message(self._part, more=False))
+        await send(body_message(FileRun([FramedRange(b"", self._part)]), more=False))
 
 
 class FilePartsResponse:
@@ -70,10 +78,7 @@ class FilePartsResponse:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         size = sum(len(before) + part.length for before, part in self._parts) + len(self._end)
         await send(_start(size, self._content_type, ()))
-        *first, last = self._parts
-        for part in first:
-            await send(body_message(part, more=True))
-        await send(body_message(last, more=False, after=self._end))
+        await send(body_message(FileRun(self._parts), more=False, after=self._end))
 
 
 class LocalFileResponse:
@@ -88,7 +93,7 @@ class LocalFileResponse:
         file = Descriptor(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
         await send(_start(self._size, self._content_type, ()))
         if sends_files(scope):
-            await send(body_message(FileRange(file, 0, self._size), more=False))
+            await send(body_message(FileRun([FramedRange(b"", FileRange(file, 0, self._size))]), more=False))
             return
         for offset in range(0, self._size, CHUNK):
             await send(body_message(os.pread(file.number, CHUNK, offset), more=True))
@@ -96,27 +101,15 @@ class LocalFileResponse:
 
 
 def sends_files(scope: Scope) -> bool:
-    """Whether the server can send part of a file by itself (ASGI extension ``http.response.zerocopysend``), with bytes
-    before and after it."""
-    return "http.response.zerocopysend" in scope.get("extensions", {})
+    """Whether the server can send parts of files by itself (extension ``hounsfield.files``; see serving.exchange)."""
+    return "hounsfield.files" in scope.get("extensions", {})
 
 
 def body_message(piece: Piece, *, more: bool, after: bytes = b"") -> Message:
-    """The ASGI message of a piece of a body; ``after`` follows part of a file."""
-    before = b""
-    if isinstance(piece, FramedRange):
-        before, piece = piece
-    if not isinstance(piece, FileRange):
-        return {"type": "http.response.body", "body": piece, "more_body": more}
-    return {
-        "type": "http.response.zerocopysend",
-        "file": piece.file.number,
-        "offset": piece.offset,
-        "count": piece.length,
-        "before": before,
-        "after": after,
-        "more_body": more,
-    }
+    """The ASGI message of a piece of a body; ``after`` follows parts of files."""
+    if isinstance(piece, FileRun):
+        return {"type": "hounsfield.files", "parts": piece.parts, "after": after, "more_body": more}
+    return {"type": "http.response.body", "body": piece, "more_body": more}
 
 
 def _start(size: int, content_type: str, more: RawHeaders, status: int = 200) -> dict[str, object]:

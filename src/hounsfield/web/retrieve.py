@@ -1,8 +1,9 @@
 """WADO-RS: studies, series, instances and frames (retrieve.md)."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
+from itertools import takewhile
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -26,6 +27,7 @@ from hounsfield.web.file_response import (
     BytesResponse,
     FilePartsResponse,
     FileRangeResponse,
+    FileRun,
     FramedRange,
     Piece,
     sends_files,
@@ -106,11 +108,12 @@ async def _pieces(
 ) -> AsyncGenerator[Piece, None]:
     sent, behind = 0, b""
     while sent < len(planned):
-        part = _in_file(archive, planned[sent], by_server)
-        if part is not None:
-            yield FramedRange(behind + framing.head(_content_type(planned[sent]), part.length), part)
+        first = _in_file(archive, planned[sent], by_server)
+        if first is not None:
+            run = list(takewhile(_is_for_server, planned[sent:]))
+            yield FileRun(_run(archive, run, first, framing, behind))
             behind = PART_END
-            sent += 1
+            sent += len(run)
             continue
         packed, following = _pack(archive, planned, sent, framing, SENT_BY_SERVER if by_server else _AT_HAND)
         if following == sent:
@@ -127,10 +130,29 @@ async def _pieces(
             yield piece
 
 
+def _run(
+    archive: Archive, files: Sequence[File], first: FileRange, framing: Framing, behind: bytes
+) -> Iterator[FramedRange]:
+    """Files the server sends by itself, each opened when it is its turn; the first is open already."""
+    part: FileRange | None = first
+    for file in files:
+        assert file.size is not None
+        part = part or archive.files.open_range(file.instance.file_key, 0, file.size)
+        assert part is not None, "a store opens either all of its files or none"
+        yield FramedRange(behind + framing.head(_content_type(file), part.length), part)
+        part, behind = None, PART_END
+
+
+def _is_for_server(file: File) -> bool:
+    """Whether the file is worth opening for the server to send it by itself."""
+    return file.size is not None and file.size >= SENT_BY_SERVER
+
+
 def _in_file(archive: Archive, file: File, by_server: bool) -> FileRange | None:
-    """The file as the server can send it by itself, where that is worth opening it. Raises ObjectMissing."""
-    if not by_server or file.size is None or file.size < SENT_BY_SERVER:
+    """The file as the server can send it by itself, where that is worth while. Raises ObjectMissing."""
+    if not by_server or not _is_for_server(file):
         return None
+    assert file.size is not None
     return archive.files.open_range(file.instance.file_key, 0, file.size)
 
 
