@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ from hounsfield.serving.process import Serving
 from hounsfield.serving.supervisor import listen
 from hounsfield.storage.descriptor import Descriptor, FileRange
 
+PARTS = 40
+"""Parts of the answer to ``/files``."""
+
 
 class Echo:
     """Answers with the request's method, path, query, headers and body, unless the path asks for something else."""
 
     def __init__(self, file: Path | None = None) -> None:
         self.file = file
+        self.opened = 0
         self.bodies: list[bytes] = []
         self.chunk_sizes: list[int] = []
         self.disconnects = 0
@@ -87,6 +91,25 @@ class Echo:
         await send({"type": "http.response.body", "body": b"head", "more_body": True})
         await send({"type": "hounsfield.files", "parts": [(b"", FileRange(file, 0, size))], "more_body": True})
         await send({"type": "hounsfield.files", "parts": [(b"", FileRange(file, size - 10, 10))], "more_body": False})
+
+    async def on_files(self, scope: Any, receive: Any, send: Any) -> None:
+        """The file PARTS times, each with a number before it; ``/files/length`` announces the length, and
+        ``/files/gone`` finds no more when half of them are sent."""
+        assert self.file is not None
+        size, last = self.file.stat().st_size, scope["path"].split("/")[-1]
+        self.opened = 0
+
+        def parts() -> Iterator[tuple[bytes, FileRange]]:
+            for number in range(PARTS):
+                if last == "gone" and number == PARTS // 2:
+                    raise FileNotFoundError
+                self.opened += 1
+                assert self.file is not None
+                yield b"%03d" % number, FileRange(Descriptor(os.open(self.file, os.O_RDONLY)), 0, size)
+
+        headers = [(b"content-length", b"%d" % (PARTS * (size + 3) + 3))] if last == "length" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "hounsfield.files", "parts": parts(), "after": b"end", "more_body": False})
 
     async def on_short(self, scope: Any, receive: Any, send: Any) -> None:
         """Less than was announced."""

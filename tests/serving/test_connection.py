@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from hounsfield.serving import connection, process
 from hounsfield.serving.head import MAX_HEAD_BYTES
-from tests.serving.application import Client, Echo, Running, running
+from hounsfield.serving.output import TAKEN_TOGETHER
+from tests.serving.application import PARTS, Client, Echo, Running, running
 
 GET = b"GET /a%20b?c=%3d&d HTTP/1.1\r\nHost: h\r\nX-One: 1\r\n\r\n"
 
@@ -311,6 +312,55 @@ async def test_files_are_sent_by_the_kernel(tmp_path: Path, size: int, path: byt
         head = await client.reader.readuntil(b"\r\n\r\n")
         assert b"content-length: %d" % (size + 14) in head
         assert (await client.response())[0] == 200
+
+
+@pytest.mark.parametrize("path", [b"/files", b"/files/length"])
+@pytest.mark.parametrize("size", [1, 70_000, 700_000, 1_500_000])
+async def test_files_one_behind_the_other(tmp_path: Path, size: int, path: bytes) -> None:
+    file = tmp_path / "file"
+    content = os.urandom(size)
+    file.write_bytes(content)
+    expected = b"".join(b"%03d%b" % (number, content) for number in range(PARTS)) + b"end"
+    async with running(Echo(file)) as server:
+        client = await server.connect()
+        for _ in range(2):
+            await client.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path)
+            status, _, body = await client.response()
+            assert (status, body) == (200, expected)
+        await client.send(b"HEAD %b HTTP/1.1\r\nHost: h\r\n\r\n" % path + GET)
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert (await client.response())[0] == 200
+        answer = await server.exchange(b"GET %b HTTP/1.0\r\n\r\n" % path)
+        assert answer.partition(b"\r\n\r\n")[2] == expected
+
+
+async def test_files_are_opened_as_the_client_takes_them(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(1_000_000))
+    echo = Echo(file)
+    async with running(echo) as server:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+            await asyncio.get_running_loop().sock_sendall(sock, b"GET /files HTTP/1.1\r\nHost: h\r\n\r\n")
+            async with asyncio.timeout(10):
+                while not echo.opened:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            assert echo.opened <= (6 << 20) // 1_000_000 + 2 * TAKEN_TOGETHER  # what the kernel holds, and some more
+        await server.idle()
+
+
+async def test_a_file_that_is_gone_ends_the_connection(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(100_000))
+    async with running(Echo(file)) as server:
+        answer = await server.exchange(b"GET /files/gone HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert not answer.endswith(b"0\r\n\r\n")
+        assert 100_000 < len(answer) < PARTS // 2 * 100_100
+        await server.idle()
 
 
 async def test_applications_that_break() -> None:

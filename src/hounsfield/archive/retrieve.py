@@ -51,7 +51,9 @@ async def plan(archive: Archive, found: Sequence[StoredInstance], targets: Seque
     first: CannotTranscode | None = None
     known: dict[int, Pixels] = {}
     for position, target in enumerate(targets):
-        others = [] if target == ORIGINAL else [item for item in found if not _is_held(item, target)]
+        if target == ORIGINAL:
+            return position, [File(instance, instance.transfer_syntax, instance.file_size) for instance in found]
+        others = [item for item in found if not _is_held(item, target)]
         if not others:
             return position, [_file(instance, target) for instance in found]
         unknown = [
@@ -82,7 +84,7 @@ def _original(instance: StoredInstance, target: str) -> StoredInstance | None:
 
 
 def _file(instance: StoredInstance, target: str) -> File:
-    if target in (ORIGINAL, instance.transfer_syntax):
+    if target == instance.transfer_syntax:
         return File(instance, instance.transfer_syntax, instance.file_size)
     original = _original(instance, target)
     if original is not None:

@@ -225,9 +225,11 @@ _FROM = " FROM study s JOIN series e ON e.study_id = s.id JOIN instance i ON i.s
 _OF_STUDY = " WHERE s.partition_key = ? AND s.study_uid = ?"
 _OF_SERIES = f"{_OF_STUDY} AND e.series_uid = ?"
 _WHERE = {Level.STUDY: _OF_STUDY, Level.SERIES: _OF_SERIES, Level.INSTANCE: f"{_OF_SERIES} AND i.sop_uid = ?"}
+_FROM_STUDY = " FROM study s JOIN instance i ON i.study_id = s.id JOIN series e ON e.id = i.series_id"
+"""The same rows, for all of a study: they come in the order of ``i.id``."""
 _FIND = {
     (original, level): f"SELECT {_ORIGINAL if original else LIVE}, i.received_syntax, i.received_size, i.original_key"
-    f"{_FROM}{where} ORDER BY i.id"
+    f"{_FROM_STUDY if level is Level.STUDY else _FROM}{where} ORDER BY i.id"
     for original in (False, True)
     for level, where in _WHERE.items()
 }

@@ -265,9 +265,9 @@ class Exchange:
         """How much of ``size`` bytes goes out: nothing where the answer has no body."""
         if self._chunked or self._left < 0:
             return size
-        if self._has_no_body:
-            return 0
         if size > self._left:
+            if self._has_no_body:
+                return 0
             raise RuntimeError("The body is longer than its Content-Length.")
         self._left -= size
         return size

@@ -5,14 +5,18 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 
 from hounsfield.serving.exchange import Bytes, ClientGone
 from hounsfield.storage.descriptor import FileRange
 
 FILE_STEP = 1 << 20
 """Bytes of a file the kernel is asked to send at a time."""
-TURN_BYTES = 4 << 20
+TURN_BYTES = 8 << 20
 """Bytes after which other connections get their turn, however fast this client takes them."""
+TAKEN_TOGETHER = 8
+"""Files opened one after the other, then sent, for a client that takes them at once: opening each between two that are
+sent takes twice as long, as sending leaves nothing of this program in the processor's cache."""
 _PAGES_PROBED = 512 * 1024
 
 _PROBE = [bytearray(1)]
@@ -74,22 +78,25 @@ class Output:
 
         Packets go out full, also where one part ends and the next begins: a quarter less work for the kernel.
         """
-        turn = TURN_BYTES
+        following = iter(parts)
+        turn, ahead = TURN_BYTES, 1
         self._fill_packets(1)
         try:
-            for before, part in parts:
-                sent = self._send_at_once(before, part)
-                left = len(before) + part.length - sent
-                turn -= sent
-                if left > part.length:
-                    await self.write([before[sent:]], more=True)
-                    left = part.length
-                if left:
-                    await self._send_file(part.file.number, part.offset + part.length - left, left)
-                    turn = TURN_BYTES
-                elif turn <= 0:
-                    await asyncio.sleep(0)
-                    turn = TURN_BYTES
+            while taken := list(islice(following, ahead)):
+                ahead = min(2 * ahead, TAKEN_TOGETHER)
+                for before, part in taken:
+                    sent = self._send_at_once(before, part)
+                    left = len(before) + part.length - sent
+                    turn -= sent
+                    if left > part.length:
+                        await self.write([before[sent:]], more=True)
+                        left = part.length
+                    if left:
+                        await self._send_file(part.file.number, part.offset + part.length - left, left)
+                        turn, ahead = TURN_BYTES, 1
+                    elif turn <= 0:
+                        await asyncio.sleep(0)
+                        turn = TURN_BYTES
         finally:
             self._fill_packets(0)
 
@@ -103,16 +110,13 @@ class Output:
         """Send what the kernel takes without waiting for client or disk; how many bytes. Raises ClientGone."""
         if self._closed:
             raise ClientGone
+        file, offset, length = part
         sent = 0
         try:
             if before:
                 sent = self._socket.send(before, _MORE)
-            if (
-                sent == len(before)
-                and part.length <= FILE_STEP
-                and _in_memory(part.file.number, part.offset, part.length)
-            ):
-                sent += os.sendfile(self._number, part.file.number, part.offset, part.length)
+            if sent == len(before) and length <= FILE_STEP and _in_memory(file.number, offset, length):
+                sent += os.sendfile(self._number, file.number, offset, length)
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:

@@ -1,7 +1,7 @@
 """A file descriptor that threads can share."""
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Descriptor:
@@ -25,13 +25,9 @@ class Descriptor:
         os.close(self.number)
 
 
-@dataclass(frozen=True, slots=True)
-class FileRange:
+class FileRange(NamedTuple):
     """``length`` bytes of an open file from ``offset``: something to send without reading it."""
 
     file: Descriptor
     offset: int
     length: int
-
-    def __len__(self) -> int:
-        return self.length

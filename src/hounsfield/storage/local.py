@@ -267,18 +267,26 @@ class LocalStore:
 
     def _missing(self, keys: Sequence[str]) -> builtins.list[str]:
         """Those without a file; a folder with many of them is listed once."""
-        places = [(key, *_split(key)) for key in keys]
-        wanted: dict[str, set[str]] = {}
-        for _, folder, name in places:
-            wanted.setdefault(folder, set()).add(name)
-        there: dict[str, set[str]] = {}
-        for folder, names in wanted.items():
-            if len(names) < WORTH_LISTING:
-                there[folder] = {name for name in names if os.path.isfile(f"{self._folder}/{folder}/{name}")}
+        wanted: dict[str, dict[str, str]] = {}
+        for key in keys:
+            folder, _, name = key.rpartition("/")
+            wanted.setdefault(folder, {})[name] = key
+        missing: set[str] = set()
+        for folder, named in wanted.items():
+            if len(named) < WORTH_LISTING:
+                there = {name for name, key in named.items() if os.path.isfile(self.local_path(key))}
             else:
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    there[folder] = names.intersection(os.listdir(f"{self._folder}/{folder}"))
-        return [key for key, folder, name in places if name not in there.get(folder, ())]
+                there = self._names_in(folder)
+            missing.update(named[name] for name in named.keys() - there)
+        return [key for key in keys if key in missing] if missing else []
+
+    def _names_in(self, folder: str) -> set[str]:
+        if folder:
+            check_key(folder)
+        try:
+            return set(os.listdir(f"{self._folder}/{folder}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
 
     def _delete(self, places: Sequence[tuple[str, str]]) -> None:
         touched = set()

@@ -62,7 +62,7 @@ class FileRangeResponse:
         self._status = status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(_start(len(self._part), self._content_type, self._headers, self._status))
+        await send(_start(self._part.length, self._content_type, self._headers, self._status))
         await send(body_message(FileRun([FramedRange(b"", self._part)]), more=False))
 
 

@@ -1,8 +1,7 @@
 """multipart/related answers, streamed (retrieve.md §4)."""
 
 import os
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -48,11 +47,10 @@ class Framing:
             opening += b"Content-Location: %b\r\n" % location.encode()
         return opening + (b"\r\n" if size is None else b"Content-Length: %d\r\n\r\n" % size)
 
-    def length(self, sizes: Iterable[tuple[str, int]]) -> int:
-        """Bytes of an answer whose parts have these content types and sizes, and no address."""
-        alike = Counter(sizes)  # the slices of a series mostly are
+    def length(self, sizes: Mapping[tuple[str, int], int]) -> int:
+        """Bytes of an answer whose parts have these content types and sizes, each as often as it says, no address."""
         return len(self.end) + sum(
-            count * (len(self.head(kind, size)) + size + len(PART_END)) for (kind, size), count in alike.items()
+            count * (len(self.head(kind, size)) + size + len(PART_END)) for (kind, size), count in sizes.items()
         )
 
     def length_of(self, parts: Iterable[Part]) -> int | None:

@@ -1,9 +1,11 @@
 """WADO-RS: studies, series, instances and frames (retrieve.md)."""
 
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from itertools import takewhile
+from operator import attrgetter
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -94,13 +96,24 @@ async def _files(archive: Archive, request: Request) -> ASGIApp:
             packed += framing.end
             return BytesResponse(packed, framing.content_type)
     await retrieve.require_files(archive, planned)
-    sizes = [(_content_type(file), file.size) for file in planned if file.size is not None]
-    length = framing.length(sizes) if len(sizes) == len(planned) else None
-    return MultipartResponse(framing, _pieces(archive, planned, framing, by_server), length=length)
+    pieces = _pieces(archive, planned, framing, by_server)
+    return MultipartResponse(framing, pieces, length=_length(framing, planned))
 
 
 def _content_type(file: File) -> str:
-    return f"{negotiation.DICOM}; transfer-syntax={file.transfer_syntax}"
+    return _dicom_in(file.transfer_syntax)
+
+
+def _dicom_in(transfer_syntax: str) -> str:
+    return f"{negotiation.DICOM}; transfer-syntax={transfer_syntax}"
+
+
+def _length(framing: Framing, planned: Sequence[File]) -> int | None:
+    """Bytes of the whole answer, None where that of a file is not known yet."""
+    alike = Counter(map(attrgetter("transfer_syntax", "size"), planned))  # the slices of a series mostly are
+    if any(size is None for _, size in alike):
+        return None
+    return framing.length({(_dicom_in(syntax), size): count for (syntax, size), count in alike.items()})
 
 
 async def _pieces(
@@ -111,7 +124,7 @@ async def _pieces(
         first = _in_file(archive, planned[sent], by_server)
         if first is not None:
             run = list(takewhile(_is_for_server, planned[sent:]))
-            yield FileRun(_run(archive, run, first, framing, behind))
+            yield FileRun(_run(archive, run, first, framing, follows=bool(behind)))
             behind = PART_END
             sent += len(run)
             continue
@@ -131,16 +144,24 @@ async def _pieces(
 
 
 def _run(
-    archive: Archive, files: Sequence[File], first: FileRange, framing: Framing, behind: bytes
+    archive: Archive, files: Sequence[File], first: FileRange, framing: Framing, *, follows: bool
 ) -> Iterator[FramedRange]:
-    """Files the server sends by itself, each opened when it is its turn; the first is open already."""
+    """Files the server sends by itself, each opened when it is its turn; the first is open already.
+
+    ``follows``: whether another file stands before it, whose end has not been sent.
+    """
+    heads: dict[tuple[str, int], bytes] = {}  # the slices of a series mostly have the same
     part: FileRange | None = first
     for file in files:
         assert file.size is not None
-        part = part or archive.files.open_range(file.instance.file_key, 0, file.size)
-        assert part is not None, "a store opens either all of its files or none"
-        yield FramedRange(behind + framing.head(_content_type(file), part.length), part)
-        part, behind = None, PART_END
+        if part is None:
+            part = archive.files.open_range(file.instance.file_key, 0, file.size)
+            assert part is not None, "a store opens either all of its files or none"
+        head = heads.get((file.transfer_syntax, file.size))
+        if head is None:
+            head = heads[file.transfer_syntax, file.size] = PART_END + framing.head(_content_type(file), file.size)
+        yield FramedRange(head if follows else head[len(PART_END) :], part)
+        part, follows = None, True
 
 
 def _is_for_server(file: File) -> bool:
