@@ -5,6 +5,6 @@
 ``supervisor.py`` what keeps several of them running.
 
 Why there is one of our own: images are megabytes, and what a server costs for them is copies. Here a request body is
-received where it stays, and a file is sent by the kernel (``http.response.zerocopysend``); see docs/architecture.md for
+received where it stays, and a file is sent by the kernel (``hounsfield.files``); see docs/architecture.md for
 what that was measured to bring. Nothing here knows of DICOM, and the application runs on any other ASGI server too.
 """

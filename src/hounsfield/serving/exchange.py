@@ -229,13 +229,17 @@ class Exchange:
         if self._has_no_body:
             await self._send_body(b"", more=True)
         else:
-            await output.write_files(self._framed(parts))
-            end = self._framed_end(after)
-            if not more:
-                self._check_end()
-                end += b"0\r\n\r\n" if self._chunked else b""
-            if end:
-                await output.write([end], more=more)
+            output.fill_packets(True)
+            try:
+                await output.write_files(self._framed(parts))
+                end = self._framed_end(after)
+                if not more:
+                    self._check_end()
+                    end += b"0\r\n\r\n" if self._chunked else b""
+                if end:
+                    await output.write([end], more=more)
+            finally:
+                output.fill_packets(False)
         if not more:
             self._finish()
 
