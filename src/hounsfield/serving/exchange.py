@@ -4,16 +4,37 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hounsfield.serving.head import RequestHead
-from hounsfield.storage.descriptor import FileRange
 
 if TYPE_CHECKING:
     from hounsfield.serving.connection import Connection
 
 Message = dict[str, Any]
 Bytes = bytes | bytearray | memoryview
+
+
+class OpenFile(Protocol):
+    """Holds a descriptor open."""
+
+    @property
+    def number(self) -> int:
+        """The descriptor."""
+
+
+class FilePart(Protocol):
+    """Bytes of a file: ``length`` of them from ``offset``."""
+
+    @property
+    def file(self) -> OpenFile: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
 
 JOIN_BYTES = 16 * 1024
 """A body up to this size is copied behind its head, which is cheaper than handing over two pieces."""
@@ -224,7 +245,7 @@ class Exchange:
         if not more:
             self._finish()
 
-    async def _send_files(self, parts: Iterable[tuple[bytes, FileRange]], after: bytes, more: bool) -> None:
+    async def _send_files(self, parts: Iterable[tuple[bytes, FilePart]], after: bytes, more: bool) -> None:
         output = self._connection.output
         if self._has_no_body:
             await self._send_body(b"", more=True)
@@ -243,7 +264,7 @@ class Exchange:
         if not more:
             self._finish()
 
-    def _framed(self, parts: Iterable[tuple[bytes, FileRange]]) -> Iterator[tuple[bytes, FileRange]]:
+    def _framed(self, parts: Iterable[tuple[bytes, FilePart]]) -> Iterator[tuple[bytes, FilePart]]:
         """The parts behind the head of the answer, as chunks where its length is not known."""
         opening, self._head = self._head, b""
         for before, part in parts:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 
-from hounsfield.serving.exchange import Bytes, ClientGone
-from hounsfield.storage.descriptor import FileRange
+from hounsfield.serving.exchange import Bytes, ClientGone, FilePart
 
 FILE_STEP = 1 << 20
 """Bytes of a file the kernel is asked to send at a time."""
@@ -83,7 +82,7 @@ class Output:
             with suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, on)
 
-    async def write_files(self, parts: Iterable[tuple[bytes, FileRange]]) -> None:
+    async def write_files(self, parts: Iterable[tuple[bytes, FilePart]]) -> None:
         """Send parts of files, each behind some bytes; done when the kernel has taken everything. Raises ClientGone."""
         following = iter(parts)
         turn, ahead = TURN_BYTES, 1
@@ -103,11 +102,11 @@ class Output:
                     await asyncio.sleep(0)
                     turn = TURN_BYTES
 
-    def _send_at_once(self, before: bytes, part: FileRange) -> int:
+    def _send_at_once(self, before: bytes, part: FilePart) -> int:
         """Send what the kernel takes without waiting for client or disk; how many bytes. Raises ClientGone."""
         if self._closed:
             raise ClientGone
-        file, offset, length = part
+        file, offset, length = part.file, part.offset, part.length
         sent = 0
         try:
             if before:
