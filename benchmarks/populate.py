@@ -26,8 +26,9 @@ from benchmarks.population import Population, describe
 from benchmarks.postgres import cluster
 from benchmarks.processes import cpu_seconds
 from benchmarks.progress import Progress, Stretch, kept, tell
+from hounsfield.archive.admission import FailureReason, StoreRequest
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.store import FailureReason, StoreRequest, store
+from hounsfield.archive.store import store
 from hounsfield.database import migrate
 from hounsfield.database.connect import open_database
 from hounsfield.index.partitions import DEFAULT

@@ -21,9 +21,10 @@ from hounsfield.database.migrate import ensure
 from hounsfield.dicom.json_model import metadata_json
 from hounsfield.dicom.part10 import read_instance
 from hounsfield.dicom.validation import validate_for_store
-from hounsfield.index import instances
+from hounsfield.index import new_instances
 from hounsfield.index.fragments import pack
-from hounsfield.index.instances import InstancePath, NewInstance
+from hounsfield.index.instances import InstancePath
+from hounsfield.index.new_instances import NewInstance
 from hounsfield.storage.spool import Spool, Upload
 from hounsfield.web.multipart import MultipartReader, PartData
 
@@ -110,7 +111,7 @@ async def _store(directory: Path, spool: Spool, database: Database, instance: In
     os.close(descriptor)
 
     async def unit(tx: Transaction) -> list[int | None]:
-        return await instances.add(tx, [new], time.time_ns() // 1000)
+        return await new_instances.add(tx, [new], time.time_ns() // 1000)
 
     with clock.stage("commit"):
         await database.write(unit)

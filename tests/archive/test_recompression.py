@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hounsfield.archive.admission import Outcome, StoreRequest
 from hounsfield.archive.archive import Archive, Recompression
 from hounsfield.archive.codec_processes import CodecProcesses, Limits
-from hounsfield.archive.store import Outcome, StoreRequest, store
+from hounsfield.archive.store import store
 from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
 from hounsfield.errors import StoreUnavailable

@@ -11,9 +11,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from hounsfield.archive import store as store_module
+from hounsfield.archive import admission
+from hounsfield.archive.admission import FailureReason, Outcome, StoreRequest
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.store import GROUP, FailureReason, Outcome, StoreRequest, store
+from hounsfield.archive.store import GROUP, store
 from hounsfield.database.engine import PendingWrite, Row, Transaction, Unit, Value
 from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
@@ -243,7 +244,7 @@ async def test_a_mistake_of_ours_costs_one_instance(
             raise ValueError(str(ds.PatientName))
         return real(upload)
 
-    monkeypatch.setattr(store_module, "read_instance", stumble)
+    monkeypatch.setattr(admission, "read_instance", stumble)
     outcomes = await fragile.store(*datasets)
     assert [outcome.failure for outcome in outcomes] == [None, FAILED, None]
     (record,) = caplog.records

@@ -5,10 +5,12 @@ import time
 import msgspec
 
 from hounsfield.database.engine import Database, Transaction
-from hounsfield.index import feed, instances
+from hounsfield.index import feed, instances, new_instances
 from hounsfield.index.fragments import pack
-from hounsfield.index.instances import InstancePath, NewInstance, SeriesValues, StudyValues
+from hounsfield.index.instances import InstancePath
+from hounsfield.index.new_instances import NewInstance
 from hounsfield.index.partitions import DEFAULT_KEY
+from hounsfield.index.studies import SeriesValues, StudyValues
 from tests.factories import uid
 
 FAR = 2**62
@@ -44,11 +46,11 @@ def instance(
 
 
 async def add(database: Database, *new: NewInstance, now: int | None = None) -> list[int | None]:
-    """:func:`hounsfield.index.instances.add` in a transaction of its own."""
+    """:func:`hounsfield.index.new_instances.add` in a transaction of its own."""
     moment = time.time_ns() // 1000 if now is None else now
 
     async def unit(tx: Transaction) -> list[int | None]:
-        return await instances.add(tx, new, moment)
+        return await new_instances.add(tx, new, moment)
 
     return await database.write(unit)
 

@@ -10,7 +10,8 @@ from hounsfield.archive.tag_values import tag_values
 from hounsfield.database.engine import Database, Transaction
 from hounsfield.index import query_tags
 from hounsfield.index.fragments import pack
-from hounsfield.index.instances import InstancePath, Level, NewInstance
+from hounsfield.index.instances import InstancePath, Level
+from hounsfield.index.new_instances import NewInstance
 from hounsfield.index.query_tags import NewTag, QueryTag
 from tests.index import make
 
@@ -49,9 +50,9 @@ async def store(database: Database, where: InstancePath, dataset: Mapping[str, A
     tags = await query_tags.indexed_tags(database)
 
     async def unit(tx: Transaction) -> list[int | None]:
-        from hounsfield.index import instances
+        from hounsfield.index import new_instances
 
-        return await instances.add(tx, [holding(where, dataset, tags)], 1, tags.generation)
+        return await new_instances.add(tx, [holding(where, dataset, tags)], 1, tags.generation)
 
     (version,) = await database.write(unit)
     assert version is not None

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from hounsfield.database.connect import open_database
 from hounsfield.database.engine import Database, Transaction
 from hounsfield.dicom.person_name import suffixes
-from hounsfield.index import feed, instances, statistics
-from hounsfield.index.instances import InstancePath, Level, NewInstance, Received, SeriesValues, StudyValues
+from hounsfield.index import feed, instances, new_instances, statistics
+from hounsfield.index.instances import InstancePath, Level, Received
+from hounsfield.index.new_instances import NewInstance
 from hounsfield.index.partitions import DEFAULT_KEY, DEFAULT_NAME
+from hounsfield.index.studies import SeriesValues, StudyValues
 from tests.index.make import add, delete, entries, instance, leftovers, path
 
 NAMES = StudyValues(patient_id="P 1", patient_name="Doe^John", study_date="20240131", study_description="Chest")
@@ -175,7 +177,7 @@ async def test_a_unit_that_fails_leaves_nothing(database: Database) -> None:
     new, start, held = instance(study=NAMES), await feed.latest_sequence(database), await statistics.count(database)
 
     async def unit(tx: Transaction) -> None:
-        assert await instances.add(tx, [new], 1) != [None]
+        assert await new_instances.add(tx, [new], 1) != [None]
         raise RuntimeError("the unit changed its mind")
 
     with pytest.raises(RuntimeError, match="changed its mind"):

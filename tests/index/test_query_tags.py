@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hounsfield.database.engine import Database, Transaction
-from hounsfield.index import instances, query_tags, tag_deletion, tag_errors, tag_values
+from hounsfield.index import instances, new_instances, query_tags, tag_deletion, tag_errors, tag_values
 from hounsfield.index.instances import Level
 from hounsfield.index.query_tags import KnownTags, NewTag, QueryTag, TagsChanged, TagSet, TagStatus
 from hounsfield.index.tag_values import TagError
@@ -67,7 +67,7 @@ async def test_a_request_with_several_instances_of_a_study(database: Database) -
     ]
 
     async def unit(tx: Transaction) -> list[int | None]:
-        return await instances.add(tx, new, 1, tags.generation)
+        return await new_instances.add(tx, new, 1, tags.generation)
 
     versions = await database.write(unit)
     assert list((await texts(database, found)).values()) == ["b"]
@@ -129,7 +129,7 @@ async def test_a_store_that_knew_other_tags_begins_anew(database: Database, othe
     new = make.instance()
 
     async def unit(tx: Transaction) -> list[int | None]:
-        return await instances.add(tx, [new], 1, tags.generation)
+        return await new_instances.add(tx, [new], 1, tags.generation)
 
     with pytest.raises(TagsChanged):
         await database.write(unit)
@@ -144,9 +144,9 @@ async def test_a_store_that_knew_other_tags_begins_anew(database: Database, othe
     await tagging_store_with(database, known.current, new)
 
 
-async def tagging_store_with(database: Database, tags: query_tags.TagSet, new: instances.NewInstance) -> None:
+async def tagging_store_with(database: Database, tags: query_tags.TagSet, new: new_instances.NewInstance) -> None:
     async def unit(tx: Transaction) -> list[int | None]:
-        return await instances.add(tx, [new], 1, tags.generation)
+        return await new_instances.add(tx, [new], 1, tags.generation)
 
     await database.write(unit)
 

@@ -24,9 +24,10 @@ from hounsfield.index.attributes import (
 )
 from hounsfield.index.conditions import Between, Condition, Empty, Like, Moments, OneOf, Words, equal
 from hounsfield.index.fragments import unpack
-from hounsfield.index.instances import Level, SeriesValues, StudyValues
+from hounsfield.index.levels import Level
 from hounsfield.index.partitions import DEFAULT_KEY
 from hounsfield.index.search import Query, count, counting, driving, probing, search, walking
+from hounsfield.index.studies import SeriesValues, StudyValues
 from tests.index.make import add, instance, path
 
 BY_KEYWORD = {attribute.keyword: attribute for attribute in SEARCHABLE}

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hounsfield.archive.admission import StoreRequest
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import delete
-from hounsfield.archive.store import StoreRequest, store
+from hounsfield.archive.store import store
 from hounsfield.database import migrate
 from hounsfield.database.connect import open_database
 from hounsfield.errors import StoreUnavailable

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hounsfield.database.connect import open_database
 from hounsfield.database.engine import Database, Transaction
 from hounsfield.errors import BadRequest
-from hounsfield.index import instances, query_tags, tag_deletion
+from hounsfield.index import new_instances, query_tags, tag_deletion
 from hounsfield.index.instances import InstancePath
 from hounsfield.index.query_tags import KnownTags, NewTag, TagsChanged, TagStatus
 from hounsfield.operations import engine, reindex
@@ -175,9 +175,9 @@ async def stored(database: Database, cache: KnownTags, path: InstancePath, conte
         new, generation = tagging.holding(path, content, tags), tags.generation
 
         async def unit(
-            tx: Transaction, new: instances.NewInstance = new, generation: int = generation
+            tx: Transaction, new: new_instances.NewInstance = new, generation: int = generation
         ) -> list[int | None]:
-            return await instances.add(tx, [new], 1, generation)
+            return await new_instances.add(tx, [new], 1, generation)
 
         try:
             await database.write(unit)

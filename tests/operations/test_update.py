@@ -17,9 +17,10 @@ import pytest
 
 from hounsfield import __version__
 from hounsfield.archive import update as archive_update
+from hounsfield.archive.admission import StoreRequest
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.delete import delete
-from hounsfield.archive.store import StoreRequest, store
+from hounsfield.archive.store import store
 from hounsfield.archive.version_files import UpdateOptions
 from hounsfield.database.engine import Database
 from hounsfield.errors import StoreUnavailable

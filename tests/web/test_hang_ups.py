@@ -16,8 +16,9 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 from starlette.requests import Request
 
+from hounsfield.archive.admission import StoreRequest
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.store import StoreRequest, store
+from hounsfield.archive.store import store
 from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
 from hounsfield.index.partitions import DEFAULT

@@ -8,7 +8,7 @@ import msgspec
 
 from hounsfield.dicom import uid
 from hounsfield.dicom.dates import parse_date, parse_time
-from hounsfield.index.instances import SeriesValues, StudyValues
+from hounsfield.index.studies import SeriesValues, StudyValues
 
 Dataset = dict[str, Any]
 Values = TypeVar("Values")

@@ -13,95 +13,32 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 
 from hounsfield import faults
+from hounsfield.archive.admission import (
+    INLINE_BYTES,
+    FailureReason,
+    Outcome,
+    Prepared,
+    StoreRequest,
+    prepare,
+    prepare_with,
+)
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.index_values import instance_number, series_values, sop_class_uid, study_values
-from hounsfield.archive.recompression import HTJ2K_LOSSLESS, can_be_recompressed, recompressed
-from hounsfield.archive.tag_values import checked, tag_values
+from hounsfield.archive.recompression import HTJ2K_LOSSLESS, recompressed
 from hounsfield.database.engine import PendingWrite, Transaction, Unit
-from hounsfield.dicom import uid
-from hounsfield.dicom.json_model import metadata_json
-from hounsfield.dicom.part10 import Instance, read_instance
-from hounsfield.dicom.source import UnreadableInstance
-from hounsfield.dicom.validation import validate_for_store
 from hounsfield.errors import StoreUnavailable
-from hounsfield.index import instances
-from hounsfield.index.fragments import pack
-from hounsfield.index.instances import InstancePath, NewInstance, Received
-from hounsfield.index.partitions import Partition
-from hounsfield.index.query_tags import TagsChanged, TagSet
-from hounsfield.storage.layout import file_key, original_key
+from hounsfield.index import instances, new_instances
+from hounsfield.index.instances import Received
+from hounsfield.index.query_tags import TagsChanged
+from hounsfield.storage.layout import original_key
 from hounsfield.storage.spool import Upload
 
 logger = logging.getLogger(__name__)
 
-SOP_CLASS_UID = "00080016"
-SOP_INSTANCE_UID = "00080018"
-STUDY_INSTANCE_UID = "0020000D"
-SERIES_INSTANCE_UID = "0020000E"
-
-INLINE_BYTES = 1024 * 1024
-"""Uploads up to this size are read on the event loop: cheaper than a hop to a thread, and their headers are small."""
 GROUP = 32
 """Instances of one request that share a commit; their files are written side by side."""
-
-
-class FailureReason(IntEnum):
-    """Values of FailureReason (0008,1197), store.md §5."""
-
-    PROCESSING_FAILURE = 272
-    VALIDATION = 43264
-    ALREADY_EXISTS = 45070
-
-
-@dataclass(frozen=True, slots=True)
-class StoreRequest:
-    """What holds for every instance of one request. ``study_uid`` is the path's, None where it names no study."""
-
-    partition: Partition
-    api_version: int
-    study_uid: str | None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one instance. UIDs are as the file spells them, None where they cannot be read."""
-
-    sop_class_uid: str | None = None
-    sop_instance_uid: str | None = None
-    path: InstancePath | None = None
-    """Where it was stored; None if it was not."""
-    failure: FailureReason | None = None
-    warning: int | None = None
-    comments: Sequence[str] = ()
-    multiple_values: bool = False
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """An instance that passed validation, on its way to the store."""
-
-    outcome: Outcome
-    upload: Upload
-    """What is stored under the key of ``new``."""
-    new: NewInstance
-    tag_generation: int
-    """Of the extended query tags it was read with."""
-    recompress: bool
-    received: Upload | None = None
-    """What came, where ``upload`` is something made of it."""
-    is_written: bool = False
-    """Whether its files are on disk, but perhaps for their names."""
-
-    @property
-    def keys(self) -> list[str]:
-        """Of its files."""
-        received = self.new.received
-        others = [] if received is None or received.file_key is None else [received.file_key]
-        return [self.new.file_key, *others]
 
 
 async def store(archive: Archive, uploads: Sequence[Upload], request: StoreRequest) -> list[Outcome]:
@@ -130,7 +67,7 @@ async def _store_group(
     archive: Archive, uploads: Sequence[Upload], request: StoreRequest
 ) -> tuple[list[Outcome], StoreUnavailable | None]:
     outcomes: list[Outcome] = []
-    ready: list[_Prepared] = []
+    ready: list[Prepared] = []
     error: StoreUnavailable | None = None
     for upload in uploads:
         is_first_of_many = not outcomes and len(uploads) > 1
@@ -153,7 +90,7 @@ async def _store_group(
     return outcomes, error or problem
 
 
-async def _recompress(archive: Archive, prepared: _Prepared) -> None:
+async def _recompress(archive: Archive, prepared: Prepared) -> None:
     """Have something smaller stored in place of what came, if that can be had."""
     new, upload = prepared.new, prepared.upload
     made = await recompressed(archive, upload, new.transfer_syntax)
@@ -171,7 +108,7 @@ async def _recompress(archive: Archive, prepared: _Prepared) -> None:
     )
 
 
-async def _keep(archive: Archive, ready: list[_Prepared], request: StoreRequest) -> StoreUnavailable | None:
+async def _keep(archive: Archive, ready: list[Prepared], request: StoreRequest) -> StoreUnavailable | None:
     """Write the files and make the instances visible; outcomes say of which that failed."""
     commit = archive.database.pending(_adding(ready))
     files = _Files(ready, commit)
@@ -203,13 +140,13 @@ async def _keep(archive: Archive, ready: list[_Prepared], request: StoreRequest)
 class _Files:
     """Counts the files that are still to be written, from any thread, and has the commit begun after the last."""
 
-    def __init__(self, ready: Sequence[_Prepared], commit: PendingWrite[list[int | None]]) -> None:
+    def __init__(self, ready: Sequence[Prepared], commit: PendingWrite[list[int | None]]) -> None:
         self._left = len(ready)
         self._any_written = False
         self._commit = commit
         self._lock = threading.Lock()
 
-    def written(self, prepared: _Prepared) -> None:
+    def written(self, prepared: Prepared) -> None:
         """The files of an instance are on disk."""
         prepared.is_written = True
         self._one_less(True)
@@ -230,14 +167,14 @@ class _Files:
 
 async def _admit(
     archive: Archive, upload: Upload, request: StoreRequest, *, asks: bool
-) -> tuple[Outcome, _Prepared | None, StoreUnavailable | None]:
+) -> tuple[Outcome, Prepared | None, StoreUnavailable | None]:
     """Read and validate one instance, and see that it is not there already, if that is likely or ``asks``.
 
     Whatever goes wrong is this instance's failure: others of the request may be stored by now.
     """
     outcome = Outcome()
     try:
-        outcome, prepared = await _prepared(archive, upload, request)
+        outcome, prepared = await prepare(archive, upload, request)
         if prepared is None or not (asks or _may_be_there(archive, prepared)):
             return outcome, prepared, None
         if not await instances.exists(archive.database, prepared.new.path):
@@ -255,7 +192,7 @@ async def _admit(
     return outcome, None, None
 
 
-def _may_be_there(archive: Archive, prepared: _Prepared) -> bool:
+def _may_be_there(archive: Archive, prepared: Prepared) -> bool:
     """Whether it is worth while to look for the instance before its file is written.
 
     The transaction that makes it visible finds out anyway, so most are not looked for. But who sends one instance of a
@@ -265,72 +202,7 @@ def _may_be_there(archive: Archive, prepared: _Prepared) -> bool:
     return is_dear or archive.resent.has(prepared.new.path.study_key)
 
 
-async def _prepared(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, _Prepared | None]:
-    tags = archive.tags.current
-    while True:
-        if upload.size <= INLINE_BYTES:
-            outcome, prepared = _prepare(archive, upload, request, tags)
-        else:
-            outcome, prepared = await asyncio.to_thread(_prepare, archive, upload, request, tags)
-        if prepared is not None or not tags.tags:
-            return outcome, prepared
-        # It may have failed by the rule for a tag that is gone.
-        known, tags = tags, await archive.tags.read(archive.database)
-        if tags.generation == known.generation:
-            return outcome, None
-
-
-def _prepare(archive: Archive, upload: Upload, request: StoreRequest, tags: TagSet) -> tuple[Outcome, _Prepared | None]:
-    try:
-        instance = read_instance(upload)
-    except UnreadableInstance:
-        return Outcome(failure=FailureReason.VALIDATION), None
-    verdict = validate_for_store(
-        instance,
-        api_version=request.api_version,
-        expected_study=request.study_uid,
-        full=archive.full_validation,
-        indexed_extra=checked(instance.dataset, tags.tags),
-    )
-    outcome = Outcome(
-        sop_class_uid=instance.first(SOP_CLASS_UID),
-        sop_instance_uid=instance.first(SOP_INSTANCE_UID),
-        comments=verdict.comments,
-        multiple_values=verdict.multi_value_warning,
-    )
-    if verdict.failed:
-        outcome.failure = FailureReason.VALIDATION
-        return outcome, None
-    outcome.warning = verdict.warning_reason
-    path = _path(instance, request.partition.key)
-    if instance.has_preamble:
-        upload.zero_preamble()
-    assert path.series_uid is not None and path.sop_uid is not None
-    new = NewInstance(
-        path=path,
-        transfer_syntax=instance.transfer_syntax,
-        file_key=file_key(request.partition.name, path.study_uid, path.series_uid, path.sop_uid),
-        file_size=upload.size,
-        study=study_values(verdict.dataset),
-        series=series_values(verdict.dataset),
-        metadata=pack(metadata_json(verdict.dataset)),
-        frames=None if instance.frames is None else instance.frames.to_bytes(),
-        sop_class_uid=sop_class_uid(verdict.dataset),
-        instance_number=instance_number(verdict.dataset),
-        tags=tag_values(verdict.dataset, tags.tags),
-    )
-    return outcome, _Prepared(
-        outcome, upload, new, tags.generation, can_be_recompressed(archive, instance, upload.size)
-    )
-
-
-def _path(instance: Instance, partition_key: int) -> InstancePath:
-    study, series, sop = (instance.first(key) for key in (STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID))
-    assert study is not None and series is not None and sop is not None
-    return InstancePath(partition_key, uid.normalise(study), uid.normalise(series), uid.normalise(sop))
-
-
-async def _put(archive: Archive, prepared: _Prepared, files: _Files) -> StoreUnavailable | None:
+async def _put(archive: Archive, prepared: Prepared, files: _Files) -> StoreUnavailable | None:
     """Write the files of an instance; what went wrong with that, if anything did."""
     key, *others = prepared.keys
     try:
@@ -349,7 +221,7 @@ async def _put(archive: Archive, prepared: _Prepared, files: _Files) -> StoreUna
 
 
 async def _index(
-    archive: Archive, commit: PendingWrite[list[int | None]], written: list[_Prepared], request: StoreRequest
+    archive: Archive, commit: PendingWrite[list[int | None]], written: list[Prepared], request: StoreRequest
 ) -> None:
     while True:
         try:
@@ -359,7 +231,7 @@ async def _index(
             written = await _with_tags_of_now(archive, written, request)
             commit = archive.database.pending(_adding(written))
             commit.begin()
-    duplicates: list[_Prepared] = []
+    duplicates: list[Prepared] = []
     for prepared, version in zip(written, versions, strict=True):
         if version is None:
             prepared.outcome.failure = FailureReason.ALREADY_EXISTS
@@ -371,7 +243,7 @@ async def _index(
         await _remove(archive, duplicates)
 
 
-def _adding(prepared: Sequence[_Prepared]) -> Unit[list[int | None]]:
+def _adding(prepared: Sequence[Prepared]) -> Unit[list[int | None]]:
     """Makes those visible whose files have been written when it runs; their versions, None for one that was there."""
 
     async def unit(tx: Transaction) -> list[int | None]:
@@ -379,19 +251,19 @@ def _adding(prepared: Sequence[_Prepared]) -> Unit[list[int | None]]:
         generations = {one.tag_generation for one in written}
         if len(generations) > 1:
             raise TagsChanged
-        return await instances.add(tx, [one.new for one in written], time.time_ns() // 1000, *generations)
+        return await new_instances.add(tx, [one.new for one in written], time.time_ns() // 1000, *generations)
 
     return unit
 
 
-async def _with_tags_of_now(archive: Archive, ready: Sequence[_Prepared], request: StoreRequest) -> list[_Prepared]:
+async def _with_tags_of_now(archive: Archive, ready: Sequence[Prepared], request: StoreRequest) -> list[Prepared]:
     """The instances read again with the tags there are now; outcomes say which of them may not be stored any more."""
     tags = await archive.tags.read(archive.database)
-    passed: list[_Prepared] = []
-    failed: list[_Prepared] = []
+    passed: list[Prepared] = []
+    failed: list[Prepared] = []
     for prepared in ready:
         source = prepared.received or prepared.upload
-        found, again = await asyncio.to_thread(_prepare, archive, source, request, tags)
+        found, again = await asyncio.to_thread(prepare_with, archive, source, request, tags)
         outcome = prepared.outcome
         outcome.failure, outcome.comments, outcome.warning = found.failure, found.comments, found.warning
         outcome.multiple_values = found.multiple_values
@@ -405,7 +277,7 @@ async def _with_tags_of_now(archive: Archive, ready: Sequence[_Prepared], reques
     return passed
 
 
-async def _remove(archive: Archive, unused: Sequence[_Prepared]) -> None:
+async def _remove(archive: Archive, unused: Sequence[Prepared]) -> None:
     """Remove files that no instance will refer to. Where that fails, too, they are swept as orphans."""
     with suppress(StoreUnavailable):
         await archive.files.delete_many([key for prepared in unused for key in prepared.keys])

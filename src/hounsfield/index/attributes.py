@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from hounsfield.index.instances import NAME_GROUPS, PERSON_NAMES, Level
+from hounsfield.index.levels import Level
+from hounsfield.index.studies import NAME_GROUPS, PERSON_NAMES
 
 
 class Matching(Enum):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from hounsfield.database.engine import Database, Transaction
 from hounsfield.dicom.person_name import group_keys, suffixes
-from hounsfield.index import feed, instances
-from hounsfield.index.instances import Given
+from hounsfield.index import feed, studies
 from hounsfield.index.levels import Level
 from hounsfield.index.query_tags import QueryTag, TagStatus, all_tags
+from hounsfield.index.studies import Given
 from hounsfield.index.tag_keys import NAME_VR, Indexed
 from hounsfield.index.tag_values import GROUPS, WORDS
 
@@ -202,7 +202,7 @@ async def switch(tx: Transaction, operation_id: str, values: NewValues, now: int
         last,
     )
     if updated:
-        await instances.set_study(tx, study[0], study_id, values.study)
+        await studies.set_study(tx, study[0], study_id, values.study)
         await _set_tags(tx, values, study[0], study_id, first, last)
         await feed.append_updates(tx, study_id, first, last, updated, now)
     return updated

@@ -8,8 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hounsfield.archive.admission import Outcome, StoreRequest
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.store import Outcome, StoreRequest, store
+from hounsfield.archive.store import store
 from hounsfield.errors import BadRequest, UnsupportedMediaType
 from hounsfield.security.roles import DataAction
 from hounsfield.storage.spool import Spool

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from hounsfield.archive.admission import FailureReason, Outcome, StoreRequest
 from hounsfield.archive.archive import Archive
-from hounsfield.archive.store import FailureReason, Outcome, StoreRequest, store
+from hounsfield.archive.store import store
 from hounsfield.dicom.json_dataset import BadDataset, Chunk, JsonDataset, write_file
 from hounsfield.errors import BadRequest, PayloadTooLarge
 from hounsfield.storage.spool import Spool, Upload

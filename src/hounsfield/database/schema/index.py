@@ -188,7 +188,7 @@ person_name = sa.Table(
     "person_name",
     metadata,
     sa.Column("study_id", sa.BigInteger, sa.ForeignKey("study.id"), primary_key=True, autoincrement=False),
-    # What of which name: index.instances.PERSON_NAMES, NAME_GROUPS.
+    # What of which name: index.studies.PERSON_NAMES, NAME_GROUPS.
     sa.Column("attribute", sa.SmallInteger, primary_key=True, autoincrement=False),
     # The folded name from one of its words on (dicom.person_name.suffixes), or one of its groups (group_keys).
     sa.Column("suffix", Key, primary_key=True),
