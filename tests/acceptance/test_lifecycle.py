@@ -183,6 +183,24 @@ def test_sigterm_finishes_the_request_under_way(tmp_path: Path) -> None:
             assert server.process.wait(5) == 0
 
 
+def test_whoever_can_connect_can_stop_the_server_in_good_order(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "hounsfield", "serve", *QUIET, "--no-worker", "--workers", "1"]
+    process = subprocess.Popen([*command, "--port", str(port), "--data-dir", str(tmp_path / "data")])
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with socket.socket() as connection:
+                if connection.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert time.monotonic() < deadline and process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_stop_waits_for_nobody_too_long(tmp_path: Path) -> None:
     """One connection idles, one never ends its request, one never reads its answer: the stop takes under 20 s."""
     with running(tmp_path / "data") as server, contextlib.ExitStack() as connections:

@@ -363,12 +363,13 @@ def _build() -> None:
 def _run(options: ProcessOptions, workers: int) -> None:
     """Supervise the API processes and the background process until a signal comes."""
     from hounsfield.cli import application, background
-    from hounsfield.serving.supervisor import Supervisor, listen
+    from hounsfield.serving.supervisor import Supervisor
 
     _rehearse()
     supervisor = Supervisor(
         application.create,
-        listen(options.host, options.port),
+        options.host,
+        options.port,
         workers,
         companion=background.main if options.worker or options.cast else None,
         drain_seconds=DRAIN_SECONDS,

@@ -43,7 +43,8 @@ class Supervisor:
     def __init__(
         self,
         create: Callable[[], Application],
-        listener: socket.socket,
+        host: str,
+        port: int,
         workers: int,
         *,
         companion: Callable[[], None] | None,
@@ -52,13 +53,15 @@ class Supervisor:
     ) -> None:
         """``create`` makes the application, in each process; ``companion`` is what another one does until SIGTERM.
 
+        The processes listen on ``host`` and ``port``, as :func:`listen` has them.
         ``report`` tells a person of what died.
         """
         # Forked where that is safe: what is loaded already is shared.
         self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self._arguments = (create, listener)
+        self._create = create
+        self._address = (host, port)
+        self._listener: socket.socket | None = None
         self._counts: Any = self._context.RawArray("i", [_NOBODY] * workers)
-        self._listener = listener
         self._drain_seconds = drain_seconds
         self._report = report
         self._workers: list[BaseProcess] = []
@@ -67,13 +70,15 @@ class Supervisor:
         self._stopping = False
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Start everything, call ``ready``, and return when all has ended."""
+        """Start everything, call ``ready``, and return when all has ended. Raises OSError where nobody can listen."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         # Written to by the interpreter when a signal comes, as its handler alone would not end a wait.
         signalled, wake = socket.socketpair()
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())
+        # Not before: whoever can connect can also stop us in good order.
+        self._listener = listen(*self._address)
         self._companion = self._accompany()
         self._workers = [self._start(slot) for slot in range(len(self._counts))]
         ready()
@@ -94,10 +99,8 @@ class Supervisor:
         self._stopping = True
 
     def _start(self, slot: int) -> BaseProcess:
-        create, listener = self._arguments
-        worker: BaseProcess = self._context.Process(
-            target=process.serve, args=(create, listener, self._counts, slot, self._drain_seconds), name=f"api-{slot}"
-        )
+        arguments = (self._create, self._listener, self._counts, slot, self._drain_seconds)
+        worker: BaseProcess = self._context.Process(target=process.serve, args=arguments, name=f"api-{slot}")
         return _begun(worker)
 
     def _accompany(self) -> BaseProcess | None:
