@@ -536,11 +536,37 @@ async def test_connections_go_to_the_process_that_has_fewer() -> None:
         await asyncio.sleep(0.01)
         assert abs(counts[0] - counts[1]) <= 1
         assert sum(counts) == number + 1
-    # A process that does not answer is not waited for.
+    # A process that does not answer is not waited for any longer.
     counts[0] = -1_000_000
     servers[0]._accept_off()
     clients.append(await first.connect())
     assert (await ask(clients[-1], GET))["path"] == "/a b"
+    for client in clients:
+        await client.close()
+    stop.set()
+    first.listener.close()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_process_that_has_many_more_is_more_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "YIELD_SECONDS", 0.05)
+    counts = [0, 0]
+    first = Running(Echo())
+    late, other = (process.Serving(Echo(), first.listener.dup(), counts, slot) for slot in range(2))
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(serving.run(stop, 1)) for serving in (late, other)]
+    await asyncio.sleep(0.1)
+    late._accept_off()
+    clients = [await first.connect() for _ in range(3)]
+    async with asyncio.timeout(10):
+        while len(other.connections) < 3:
+            await asyncio.sleep(0.01)
+    clients.append(await first.connect())
+    await asyncio.sleep(2 * process.YIELD_SECONDS * process.YIELDS)
+    assert counts == [0, 3]
+    late._accept_on()
+    assert (await ask(clients[3], GET))["path"] == "/a b"
+    assert counts == [1, 3]
     for client in clients:
         await client.close()
     stop.set()

@@ -20,8 +20,10 @@ CLOCK_SECONDS = 5
 """How often connections are looked at for what takes too long."""
 YIELD_SECONDS = 0.001
 YIELDS = 5
-"""How often, and for how long each time, a process leaves a new connection to one that has fewer: on a busy machine
-that one may not come to it at once, and connections stay where they are."""
+"""How often, and for how long each time, a process leaves a new connection to one that has fewer, for each one fewer:
+on a busy machine that one may not come to it at once, and connections stay where they are."""
+MOST_YIELDS = 20
+"""More than this the other process is not waited for; it may be busy for long."""
 BODY_BYTES = 64 << 20
 """Memory of a process for bodies that are being received, in large pieces; beyond it pieces are small."""
 FILES_LEFT = 512
@@ -100,9 +102,11 @@ class Serving:
 
     def _acceptable(self) -> None:
         """A client has connected. One that another process has more time for is left to it, for a moment."""
-        if len(self.connections) > min(self._counts):
+        surplus = len(self.connections) - min(self._counts)
+        if surplus > 0:
             self._accept_off()
-            self.loop.call_later(YIELD_SECONDS, self._accept_what_is_left, YIELDS - 1)
+            yields = min(YIELDS * surplus, MOST_YIELDS)
+            self.loop.call_later(YIELD_SECONDS, self._accept_what_is_left, yields - 1)
         else:
             self._accept()
 
