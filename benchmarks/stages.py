@@ -21,7 +21,7 @@ from hounsfield.database.migrate import ensure
 from hounsfield.dicom.json_model import metadata_json
 from hounsfield.dicom.part10 import read_instance
 from hounsfield.dicom.validation import validate_for_store
-from hounsfield.index import new_instances
+from hounsfield.index import new_instances, next_instance
 from hounsfield.index.fragments import pack
 from hounsfield.index.instances import InstancePath
 from hounsfield.index.new_instances import NewInstance
@@ -110,11 +110,13 @@ async def _store(directory: Path, spool: Spool, database: Database, instance: In
         os.fsync(descriptor)
     os.close(descriptor)
 
-    async def unit(tx: Transaction) -> list[int | None]:
-        return await new_instances.add(tx, [new], time.time_ns() // 1000)
+    async def unit(tx: Transaction) -> list[bool]:
+        return [version is not None for version in await new_instances.add(tx, [new], time.time_ns() // 1000)]
 
     with clock.stage("commit"):
-        await database.write(unit)
+        commit = database.pending(unit, next_instance.adding(new, 0))
+        commit.begin()
+        await commit.result()
     upload.discard()
 
 

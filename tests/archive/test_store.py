@@ -15,7 +15,7 @@ from hounsfield.archive import admission
 from hounsfield.archive.admission import FailureReason, Outcome, StoreRequest
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.store import GROUP, store
-from hounsfield.database.engine import PendingWrite, Row, Transaction, Unit, Value
+from hounsfield.database.engine import PendingWrite, Row, Shortcut, Transaction, Unit, Value
 from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
 from hounsfield.dicom import part10
@@ -77,7 +77,7 @@ class FragileDatabase(SqliteDatabase):
             raise StoreUnavailable("The database is away.")
         return await super().fetch(sql, *values, quick=quick)
 
-    def pending(self, unit: Unit[T]) -> PendingWrite[T]:
+    def pending(self, unit: Unit[T], shortcut: Shortcut[T] | None = None) -> PendingWrite[T]:
         async def fragile(tx: Transaction) -> T:
             self.commits -= 1
             if not self.writes or self.commits < 0:

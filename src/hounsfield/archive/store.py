@@ -27,9 +27,9 @@ from hounsfield.archive.admission import (
 )
 from hounsfield.archive.archive import Archive
 from hounsfield.archive.recompression import HTJ2K_LOSSLESS, recompressed
-from hounsfield.database.engine import PendingWrite, Transaction, Unit
+from hounsfield.database.engine import PendingWrite, Shortcut, Transaction, Unit
 from hounsfield.errors import StoreUnavailable
-from hounsfield.index import instances, new_instances
+from hounsfield.index import instances, new_instances, next_instance
 from hounsfield.index.instances import Received
 from hounsfield.index.query_tags import TagsChanged
 from hounsfield.storage.layout import original_key
@@ -110,7 +110,7 @@ async def _recompress(archive: Archive, prepared: Prepared) -> None:
 
 async def _keep(archive: Archive, ready: list[Prepared], request: StoreRequest) -> StoreUnavailable | None:
     """Write the files and make the instances visible; outcomes say of which that failed."""
-    commit = archive.database.pending(_adding(ready))
+    commit = archive.database.pending(_adding(ready), _shortcut(ready))
     files = _Files(ready, commit)
     if len(ready) == 1:
         problems = [await _put(archive, ready[0], files)]
@@ -140,7 +140,7 @@ async def _keep(archive: Archive, ready: list[Prepared], request: StoreRequest) 
 class _Files:
     """Counts the files that are still to be written, from any thread, and has the commit begun after the last."""
 
-    def __init__(self, ready: Sequence[Prepared], commit: PendingWrite[list[int | None]]) -> None:
+    def __init__(self, ready: Sequence[Prepared], commit: PendingWrite[list[bool]]) -> None:
         self._left = len(ready)
         self._any_written = False
         self._commit = commit
@@ -221,19 +221,19 @@ async def _put(archive: Archive, prepared: Prepared, files: _Files) -> StoreUnav
 
 
 async def _index(
-    archive: Archive, commit: PendingWrite[list[int | None]], written: list[Prepared], request: StoreRequest
+    archive: Archive, commit: PendingWrite[list[bool]], written: list[Prepared], request: StoreRequest
 ) -> None:
     while True:
         try:
-            versions = await commit.result()
+            added = await commit.result()
             break
         except TagsChanged:
             written = await _with_tags_of_now(archive, written, request)
-            commit = archive.database.pending(_adding(written))
+            commit = archive.database.pending(_adding(written), _shortcut(written))
             commit.begin()
     duplicates: list[Prepared] = []
-    for prepared, version in zip(written, versions, strict=True):
-        if version is None:
+    for prepared, is_added in zip(written, added, strict=True):
+        if not is_added:
             prepared.outcome.failure = FailureReason.ALREADY_EXISTS
             archive.resent.add(prepared.new.path.study_key)
             duplicates.append(prepared)
@@ -243,17 +243,26 @@ async def _index(
         await _remove(archive, duplicates)
 
 
-def _adding(prepared: Sequence[Prepared]) -> Unit[list[int | None]]:
-    """Makes those visible whose files have been written when it runs; their versions, None for one that was there."""
+def _adding(prepared: Sequence[Prepared]) -> Unit[list[bool]]:
+    """Makes those visible whose files have been written when it runs; False for one that was there."""
 
-    async def unit(tx: Transaction) -> list[int | None]:
+    async def unit(tx: Transaction) -> list[bool]:
         written = [one for one in prepared if one.is_written]
         generations = {one.tag_generation for one in written}
         if len(generations) > 1:
             raise TagsChanged
-        return await new_instances.add(tx, [one.new for one in written], time.time_ns() // 1000, *generations)
+        new = [one.new for one in written]
+        versions = await new_instances.add(tx, new, time.time_ns() // 1000, *generations)
+        return [version is not None for version in versions]
 
     return unit
+
+
+def _shortcut(prepared: Sequence[Prepared]) -> Shortcut[list[bool]] | None:
+    """The same for one instance alone, begun when it has been written."""
+    if len(prepared) != 1:
+        return None
+    return next_instance.adding(prepared[0].new, prepared[0].tag_generation)
 
 
 async def _with_tags_of_now(archive: Archive, ready: Sequence[Prepared], request: StoreRequest) -> list[Prepared]:

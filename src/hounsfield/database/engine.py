@@ -6,7 +6,8 @@ thread without an event loop, PostgreSQL awaits it; so the same function is one 
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -37,6 +38,21 @@ class Transaction(Protocol):
 
 
 Unit = Callable[[Transaction], Awaitable[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut(Generic[T]):
+    """One statement that does all a unit of work does, or, where it cannot, fails by a constraint and does nothing.
+
+    For SQLite, which runs the unit where the statement fails. ``setup`` makes what the statement needs, in the
+    connection and nowhere else; ``values`` are asked for when it is run.
+    """
+
+    setup: tuple[str, ...]
+    statement: str
+    values: Callable[[], tuple[Value, ...]]
+    result: T
+    """What the unit returns then."""
 
 
 class PendingWrite(Protocol[T_co]):
@@ -77,7 +93,7 @@ class Database(Protocol):
         the database. Raises StoreUnavailable when the database refuses to write.
         """
 
-    def pending(self, unit: Unit[T]) -> PendingWrite[T]:
+    def pending(self, unit: Unit[T], shortcut: Shortcut[T] | None = None) -> PendingWrite[T]:
         """``write`` of ``unit``, to be begun by whoever finishes what must come before it."""
 
     async def check(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import asyncpg
 
-from hounsfield.database.engine import Dialect, PendingWrite, Row, Unit, Value
+from hounsfield.database.engine import Dialect, PendingWrite, Row, Shortcut, Unit, Value
 from hounsfield.errors import StoreUnavailable, TookTooLong
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class PostgresDatabase:
                 await asyncio.sleep(0.01 * 2**number)
         raise AssertionError("unreachable")
 
-    def pending(self, unit: Unit[T]) -> PendingWrite[T]:
+    def pending(self, unit: Unit[T], shortcut: Shortcut[T] | None = None) -> PendingWrite[T]:
         return _Pending(self, unit)
 
     async def check(self) -> None:

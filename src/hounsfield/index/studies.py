@@ -74,10 +74,12 @@ _KEYS: dict[str, Callable[[Any], Value]] = {
 }
 """Columns beside which the key stands by which they are searched, and how it is made."""
 
-_STUDY_COLUMNS = tuple(field.name for field in fields(StudyValues))
-_SERIES_COLUMNS = tuple(field.name for field in fields(SeriesValues))
-_of_study: Callable[[StudyValues], tuple[Given, ...]] = attrgetter(*_STUDY_COLUMNS)
-_of_series: Callable[[SeriesValues], tuple[Given, ...]] = attrgetter(*_SERIES_COLUMNS)
+STUDY_COLUMNS = tuple(field.name for field in fields(StudyValues))
+SERIES_COLUMNS = tuple(field.name for field in fields(SeriesValues))
+"""Of the attributes, in the order of the values."""
+study_row: Callable[[StudyValues], tuple[Given, ...]] = attrgetter(*STUDY_COLUMNS)
+series_row: Callable[[SeriesValues], tuple[Given, ...]] = attrgetter(*SERIES_COLUMNS)
+"""Their values, in the order of the columns."""
 
 
 def _stored_columns(columns: Sequence[str]) -> list[str]:
@@ -103,18 +105,18 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-_STUDY_STORED = _stored_columns(_STUDY_COLUMNS)
-_SERIES_STORED = _stored_columns(_SERIES_COLUMNS)
-_SELECT_STUDY = f"SELECT id, {', '.join(_STUDY_COLUMNS)} FROM study WHERE partition_key = ? AND study_uid = ?"
+_STUDY_STORED = _stored_columns(STUDY_COLUMNS)
+_SERIES_STORED = _stored_columns(SERIES_COLUMNS)
+_SELECT_STUDY = f"SELECT id, {', '.join(STUDY_COLUMNS)} FROM study WHERE partition_key = ? AND study_uid = ?"
 _INSERT_STUDY = (
     f"INSERT INTO study (partition_key, study_uid, created, {', '.join(_STUDY_STORED)}) "
     f"VALUES ({_marks(3 + len(_STUDY_STORED))}) ON CONFLICT (partition_key, study_uid) DO NOTHING RETURNING id"
 )
 _UPDATE_STUDY = f"UPDATE study SET {', '.join(f'{column} = ?' for column in _STUDY_STORED)} WHERE id = ?"
-_SELECT_SERIES = f"SELECT id, {', '.join(_SERIES_COLUMNS)} FROM series WHERE study_id = ? AND series_uid = ?"
+_SELECT_SERIES = f"SELECT id, {', '.join(SERIES_COLUMNS)} FROM series WHERE study_id = ? AND series_uid = ?"
 _SELECT_BOTH = (
-    f"SELECT s.id, {', '.join(f's.{column}' for column in _STUDY_COLUMNS)}, "
-    f"e.id, {', '.join(f'e.{column}' for column in _SERIES_COLUMNS)} "
+    f"SELECT s.id, {', '.join(f's.{column}' for column in STUDY_COLUMNS)}, "
+    f"e.id, {', '.join(f'e.{column}' for column in SERIES_COLUMNS)} "
     "FROM study s JOIN series e ON e.study_id = s.id WHERE s.partition_key = ? AND s.study_uid = ? AND e.series_uid = ?"
 )
 _INSERT_SERIES = (
@@ -149,7 +151,7 @@ class HeldRow:
 
     def give(self, values: StudyValues | SeriesValues) -> None:
         """Take an added instance's values; missing ones change nothing (store.md §6)."""
-        given = _of_study(values) if isinstance(values, StudyValues) else _of_series(values)
+        given = study_row(values) if isinstance(values, StudyValues) else series_row(values)
         self.given = _over(self.given, given) if self.given else given
 
 
@@ -165,19 +167,19 @@ async def hold_both(tx: Transaction, path: InstancePath) -> tuple[HeldRow, HeldR
     row = await tx.fetch_one(_SELECT_BOTH, path.partition_key, path.study_uid, path.series_uid)
     if row is None:
         return None
-    second = 1 + len(_STUDY_COLUMNS)
+    second = 1 + len(STUDY_COLUMNS)
     return HeldRow(int(row[0]), tuple(row[1:second])), HeldRow(int(row[second]), tuple(row[second + 1 :]))
 
 
 async def hold_study(tx: Transaction, path: InstancePath, values: StudyValues, now: int) -> HeldRow:
     """The study of ``path``, made with ``values`` if there is none."""
-    given = _of_study(values)
+    given = study_row(values)
     while True:
         row = await tx.fetch_one(_SELECT_STUDY + _share(tx), path.partition_key, path.study_uid)
         if row is not None:
             return HeldRow(int(row[0]), tuple(row[1:]))
         created = await tx.fetch_one(
-            _INSERT_STUDY, path.partition_key, path.study_uid, now, *_with_keys(_STUDY_COLUMNS, given)
+            _INSERT_STUDY, path.partition_key, path.study_uid, now, *_with_keys(STUDY_COLUMNS, given)
         )
         if created is not None:
             await _names(tx, path.partition_key, int(created[0]), (None,) * len(given), given)
@@ -187,13 +189,13 @@ async def hold_study(tx: Transaction, path: InstancePath, values: StudyValues, n
 
 async def hold_series(tx: Transaction, path: InstancePath, study_id: int, values: SeriesValues, now: int) -> HeldRow:
     """The series of ``path``, made with ``values`` if there is none."""
-    given = _of_series(values)
+    given = series_row(values)
     while True:
         row = await tx.fetch_one(_SELECT_SERIES + _share(tx), study_id, path.series_uid)
         if row is not None:
             return HeldRow(int(row[0]), tuple(row[1:]))
         created = await tx.fetch_one(
-            _INSERT_SERIES, path.partition_key, study_id, path.series_uid, now, *_with_keys(_SERIES_COLUMNS, given)
+            _INSERT_SERIES, path.partition_key, study_id, path.series_uid, now, *_with_keys(SERIES_COLUMNS, given)
         )
         if created is not None:
             await _requests(tx, path.partition_key, int(created[0]), None, given)
@@ -204,9 +206,9 @@ async def update_study(tx: Transaction, partition_key: int, study: HeldRow) -> N
     """Have a study show what it was given."""
     if not study.given or _over(study.known, study.given) == study.known:
         return
-    known = await _current(tx, "study", _STUDY_COLUMNS, study)
+    known = await _current(tx, "study", STUDY_COLUMNS, study)
     merged = _over(known, study.given)
-    await tx.execute(_UPDATE_STUDY, *_with_keys(_STUDY_COLUMNS, merged), study.id)
+    await tx.execute(_UPDATE_STUDY, *_with_keys(STUDY_COLUMNS, merged), study.id)
     await _names(tx, partition_key, study.id, known, merged)
 
 
@@ -214,9 +216,9 @@ async def update_series(tx: Transaction, partition_key: int, series: HeldRow) ->
     """Have a series show what it was given."""
     if not series.given or _over(series.known, series.given) == series.known:
         return
-    known = await _current(tx, "series", _SERIES_COLUMNS, series)
+    known = await _current(tx, "series", SERIES_COLUMNS, series)
     merged = _over(known, series.given)
-    await tx.execute(_UPDATE_SERIES, *_with_keys(_SERIES_COLUMNS, merged), series.id)
+    await tx.execute(_UPDATE_SERIES, *_with_keys(SERIES_COLUMNS, merged), series.id)
     await _requests(tx, partition_key, series.id, known, merged)
 
 
@@ -232,7 +234,7 @@ async def _current(tx: Transaction, table: str, columns: Sequence[str], held: He
 async def _names(
     tx: Transaction, partition_key: int, study_id: int, known: Sequence[Given], merged: Sequence[Given]
 ) -> None:
-    for column, old, new in zip(_STUDY_COLUMNS, known, merged, strict=True):
+    for column, old, new in zip(STUDY_COLUMNS, known, merged, strict=True):
         if column not in PERSON_NAMES or new == old:
             continue
         words, groups = PERSON_NAMES[column], NAME_GROUPS[column]
@@ -252,16 +254,16 @@ async def _names(
 
 async def set_study(tx: Transaction, partition_key: int, study_id: int, values: Mapping[str, Given]) -> None:
     """Have a study, which is locked, show ``values`` by column: None blanks one."""
-    row = await tx.fetch_one(f"SELECT {', '.join(_STUDY_COLUMNS)} FROM study WHERE id = ?", study_id)
+    row = await tx.fetch_one(f"SELECT {', '.join(STUDY_COLUMNS)} FROM study WHERE id = ?", study_id)
     assert row is not None
     known = tuple(row)
-    new = tuple(values.get(column, old) for column, old in zip(_STUDY_COLUMNS, known, strict=True))
+    new = tuple(values.get(column, old) for column, old in zip(STUDY_COLUMNS, known, strict=True))
     if new != known:
-        await tx.execute(_UPDATE_STUDY, *_with_keys(_STUDY_COLUMNS, new), study_id)
+        await tx.execute(_UPDATE_STUDY, *_with_keys(STUDY_COLUMNS, new), study_id)
         await _names(tx, partition_key, study_id, known, new)
 
 
-_REQUESTS = _SERIES_COLUMNS.index("request_attributes")
+_REQUESTS = SERIES_COLUMNS.index("request_attributes")
 
 
 async def _requests(
