@@ -291,8 +291,9 @@ def test_small_files_are_left_alone(tmp_path: Path) -> None:
 
 
 def files_of(server: Server, ds: Dataset) -> list[str]:
-    found = (server.data_dir / "dicom").rglob(f"{ds.SOPInstanceUID}_*")
-    return sorted(path.name.partition("_")[2][16:] for path in found)
+    # Path.rglob fails when a directory is removed while it looks.
+    found = [name for _, _, names in os.walk(server.data_dir / "dicom") for name in names]
+    return sorted(name.partition("_")[2][16:] for name in found if name.startswith(f"{ds.SOPInstanceUID}_"))
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG])
