@@ -227,12 +227,12 @@ class Client:
 
     async def rest(self) -> bytes:
         """Everything until the end of the connection."""
-        received = b""
+        received = bytearray()
         async with asyncio.timeout(20):
             with contextlib.suppress(ConnectionError):
                 while piece := await self.reader.read(1 << 20):
                     received += piece
-        return received
+        return bytes(received)
 
     async def response(self) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the next answer."""
@@ -242,11 +242,12 @@ class Client:
             headers = {line.split(": ", 1)[0].lower(): line.split(": ", 1)[1] for line in lines[1:] if line}
             status = int(lines[0].split(" ")[1])
             if headers.get("transfer-encoding") == "chunked":
-                body = b""
+                chunks = []
                 while size := int(await self.reader.readline(), 16):
-                    body += await self.reader.readexactly(size)
+                    chunks.append(await self.reader.readexactly(size))
                     await self.reader.readexactly(2)
                 await self.reader.readexactly(2)
+                body = b"".join(chunks)
             else:
                 body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return status, headers, body
