@@ -16,6 +16,7 @@ POINTS = (
     "upload: synced",
     "upload: moved",
     "store: placed",
+    "transaction: by one statement",
     "transaction: begun",
     "transaction: before commit",
     "transaction: committed",

@@ -18,8 +18,9 @@ from tests.acceptance.test_crash import check_feed, feed, visible
 from tests.acceptance.test_lifecycle import running
 
 SOURCE = Path(__file__).parents[2] / "src" / "hounsfield"
+SHORT = "transaction: by one statement"
 STORE = [name for name in POINTS if not name.startswith(("cleanup", "batch", "operation", "tag", "update", "export"))]
-DELETE = [name for name in POINTS if name.startswith("transaction")]
+DELETE = [name for name in POINTS if name.startswith("transaction") and name != SHORT]
 CLEANUP = [name for name in POINTS if name.startswith("cleanup")]
 SIZES = {"in memory": 8_000, "in a file": 1_500_000}
 
@@ -77,6 +78,34 @@ def test_a_store_that_dies(tmp_path: Path, point: str, size: str) -> None:
             assert there == (not reached or STORE.index(point) >= STORE.index("transaction: committed"))
         assert dicomweb.post(client, [content]).status_code == (409 if there else 200)
         assert is_there(client, ds, content)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize(
+    "point", ["store: placed", SHORT, "transaction: begun", "transaction: committed", "store: done"]
+)
+def test_a_store_of_the_next_instance_of_a_series_that_dies(tmp_path: Path, point: str) -> None:
+    """It changes nothing in study and series, so one statement makes it visible; no transaction is begun."""
+    first = factories.dataset()
+    ds = factories.dataset(StudyInstanceUID=first.StudyInstanceUID, SeriesInstanceUID=first.SeriesInstanceUID)
+    content = factories.part10(ds)
+    with running(tmp_path / "data", "--no-worker") as server, server.client() as client:
+        dicomweb.store(client, first)
+        assert server.stop() == 0
+    reached = point != "transaction: begun"
+    with running(tmp_path / "data", "--no-worker", environment=fault(point)) as server, server.client() as client:
+        assert does_not_answer(lambda: dicomweb.post(client, [content])) == reached
+        server.kill()
+    with running(tmp_path / "data") as server, server.client() as client:
+        found = visible(client)
+        check_feed(feed(client), found)
+        there = ds.SOPInstanceUID in found
+        assert there == (not reached or STORE.index(point) >= STORE.index("transaction: committed"))
+        assert dicomweb.post(client, [content]).status_code == (409 if there else 200)
+        response = client.get(instance_path(ds), headers={"accept": ORIGINAL})
+        assert response.content[128:] == content[128:]
+        assert len(client.get(study_path(ds) + "/metadata").json()) == len(feed(client)) == 2
         assert server.stop() == 0
         assert "Traceback" not in server.log()
 

@@ -107,9 +107,9 @@ def _disk_is_full(error: BaseException) -> bool:
 _REFUSALS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
-def _never_began(error: BaseException) -> bool:
+def _never_began(error: sqlite3.Error) -> bool:
     """Whether a transaction was refused before it changed anything."""
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _REFUSALS
 
 
 class SqliteTransaction:
@@ -330,14 +330,8 @@ class SqliteDatabase:
         try:
             for job in group:
                 self._prepare(job.shortcut)
-            if len(group) == 1:
-                # A statement by itself is a transaction by itself.
-                faults.point("transaction: before commit")
-                committing = True
-                if self._shortened(group[0]):
-                    faults.point("transaction: committed")
-                    return
-                committing = False
+            if len(group) == 1 and self._ended_alone(group[0]):
+                return
             connection.execute("BEGIN IMMEDIATE")
             faults.point("transaction: begun")
             for job in group:
@@ -368,7 +362,7 @@ class SqliteDatabase:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             # A failed sync may leave the whole transaction in the log, for a restart to find; a full disk does not.
-            undone = not committing or _disk_is_full(error) or _never_began(error)
+            undone = not committing or _disk_is_full(error)
             for job in group:
                 job.error = unavailable(error, undone=undone) if isinstance(error, sqlite3.Error) else error
 
@@ -379,15 +373,36 @@ class SqliteDatabase:
                 self._writer_connection.execute(statement)
             self._set_up.add(shortcut.setup)
 
+    def _ended_alone(self, job: _Job[Any]) -> bool:
+        """Whether a job was done by its shortcut, or failed for good: a statement by itself is a transaction."""
+        if job.shortcut is None:
+            return False
+        faults.point("transaction: by one statement")
+        try:
+            if not self._shortened(job):
+                return False
+        except sqlite3.Error as error:
+            # It may have come as far as the sync, as a commit does.
+            job.error = unavailable(error, undone=_disk_is_full(error) or _never_began(error))
+            return True
+        faults.point("transaction: committed")
+        return True
+
     def _shortened(self, job: _Job[Any]) -> bool:
-        """Whether a job could be done by its shortcut; if not, nothing has been done."""
+        """Whether a job could be done by its shortcut; if not, nothing has been done. Raises sqlite3.Error."""
         shortcut = job.shortcut
         if shortcut is None:
             return False
+        connection = self._writer_connection
         try:
-            self._writer_connection.execute(shortcut.statement, shortcut.values())
+            connection.execute(shortcut.statement, shortcut.values())
         except sqlite3.IntegrityError:
             return False
+        except sqlite3.Error:
+            # In a transaction that goes on, the unit meets the same by itself.
+            if connection.in_transaction:
+                return False
+            raise
         job.returned = shortcut.result
         return True
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hounsfield.database.engine import Transaction
+from hounsfield.database.engine import Transaction, Value
 from hounsfield.index import feed, studies, tag_values
 from hounsfield.index.instances import InstancePath, Received
 from hounsfield.index.query_tags import TagsChanged
@@ -32,10 +32,41 @@ class NewInstance:
     """Values of extended query tags."""
 
 
+ROW_COLUMNS = (
+    "sop_uid",
+    "transfer_syntax",
+    "file_key",
+    "file_size",
+    "created",
+    "received_syntax",
+    "received_size",
+    "original_key",
+    "sop_class_uid",
+    "instance_number",
+)
+"""Columns of table instance, but for those that say where it belongs."""
+
+
+def row(new: NewInstance, now: int) -> tuple[Value, ...]:
+    """What an instance has in ``ROW_COLUMNS``."""
+    received = new.received
+    return (
+        new.path.sop_uid,
+        new.transfer_syntax,
+        new.file_key,
+        new.file_size,
+        now,
+        None if received is None else received.transfer_syntax,
+        None if received is None else received.file_size,
+        None if received is None else received.file_key,
+        new.sop_class_uid,
+        new.instance_number,
+    )
+
+
 _INSERT_INSTANCE = (
-    "INSERT INTO instance (partition_key, study_id, series_id, sop_uid, transfer_syntax, file_key, file_size, created, "
-    "received_syntax, received_size, original_key, sop_class_uid, instance_number) "
-    f"VALUES ({', '.join('?' * 13)}) "
+    f"INSERT INTO instance (partition_key, study_id, series_id, {', '.join(ROW_COLUMNS)}) "
+    f"VALUES ({', '.join('?' * (3 + len(ROW_COLUMNS)))}) "
     "ON CONFLICT (series_id, sop_uid) DO NOTHING RETURNING id"
 )
 _INSERT_CONTENT = "INSERT INTO instance_content (instance_id, metadata, frames) VALUES (?, ?, ?)"
@@ -51,10 +82,6 @@ async def add(tx: Transaction, instances: Sequence[NewInstance], now: int, tag_g
     series_rows: dict[tuple[int, str, str | None], HeldRow] = {}
     # Everybody takes rows in this order: two requests about the same studies would else wait for each other.
     ordered = sorted(instances, key=_row_order) if len(instances) > 1 else instances
-    if len(ordered) == 1 and tx.dialect == "sqlite":
-        path = ordered[0].path
-        if (both := await studies.hold_both(tx, path)) is not None:
-            study_rows[path.study_key], series_rows[path.series_key] = both
     for new in ordered:
         if new.path.study_key not in study_rows:
             study_rows[new.path.study_key] = await studies.hold_study(tx, new.path, new.study, now)
@@ -95,25 +122,9 @@ def _row_order(new: NewInstance) -> tuple[int, str, str]:
 
 
 async def _insert(tx: Transaction, new: NewInstance, study_id: int, series_id: int, now: int) -> int | None:
-    received = new.received
-    row = await tx.fetch_one(
-        _INSERT_INSTANCE,
-        new.path.partition_key,
-        study_id,
-        series_id,
-        new.path.sop_uid,
-        new.transfer_syntax,
-        new.file_key,
-        new.file_size,
-        now,
-        None if received is None else received.transfer_syntax,
-        None if received is None else received.file_size,
-        None if received is None else received.file_key,
-        new.sop_class_uid,
-        new.instance_number,
-    )
-    if row is None:
+    inserted = await tx.fetch_one(_INSERT_INSTANCE, new.path.partition_key, study_id, series_id, *row(new, now))
+    if inserted is None:
         return None
-    version = int(row[0])
+    version = int(inserted[0])
     await tx.execute(_INSERT_CONTENT, version, new.metadata, new.frames)
     return version

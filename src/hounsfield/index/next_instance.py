@@ -3,34 +3,21 @@
 Most instances that are stored change nothing in the rows of their study and series. For those, a view with a column
 for everything there is to say of an instance stands in the writer's connection, and a trigger on it writes all rows. A
 statement by itself is a transaction by itself, and leaves the interpreter once, where the statements of a transaction
-leave it one after the other and wait for it each time, with the database locked: a tenth of a store.
+leave it one after the other and wait for it each time, with the database locked (docs/architecture.md).
 """
 
 import time
 
 from hounsfield.database.engine import Shortcut, Value
 from hounsfield.index.feed import Action
-from hounsfield.index.new_instances import NewInstance
+from hounsfield.index.new_instances import ROW_COLUMNS, NewInstance, row
 from hounsfield.index.studies import SERIES_COLUMNS, STUDY_COLUMNS, series_row, study_row
 
-_ROW = (
-    "sop_uid",
-    "transfer_syntax",
-    "file_key",
-    "file_size",
-    "created",
-    "received_syntax",
-    "received_size",
-    "original_key",
-    "sop_class_uid",
-    "instance_number",
-)
-"""Columns of table instance that are taken as they are."""
 _COLUMNS = (
     "partition_key",
     "study_uid",
     "series_uid",
-    *_ROW,
+    *ROW_COLUMNS,
     "metadata",
     "frames",
     "tag_generation",
@@ -47,8 +34,8 @@ _UNCHANGED = " AND ".join(
 _SETUP = (
     f"CREATE TEMP VIEW IF NOT EXISTS next_instance AS SELECT {', '.join(f'NULL AS {column}' for column in _COLUMNS)}",
     "CREATE TEMP TRIGGER IF NOT EXISTS add_next_instance INSTEAD OF INSERT ON next_instance BEGIN "
-    f"INSERT INTO instance (partition_key, study_id, series_id, {', '.join(_ROW)}) "
-    f"SELECT NEW.partition_key, s.id, e.id, {', '.join(f'NEW.{column}' for column in _ROW)} "
+    f"INSERT INTO instance (partition_key, study_id, series_id, {', '.join(ROW_COLUMNS)}) "
+    f"SELECT NEW.partition_key, s.id, e.id, {', '.join(f'NEW.{column}' for column in ROW_COLUMNS)} "
     "FROM study s JOIN series e ON e.study_id = s.id WHERE s.partition_key = NEW.partition_key "
     f"AND s.study_uid = NEW.study_uid AND e.series_uid = NEW.series_uid AND {_UNCHANGED}; "
     "SELECT RAISE(ABORT, 'there is something to change') WHERE changes() = 0; "
@@ -74,21 +61,11 @@ def adding(new: NewInstance, tag_generation: int) -> Shortcut[list[bool]] | None
         return None
 
     def values() -> tuple[Value, ...]:
-        path, received = new.path, new.received
         return (
-            path.partition_key,
-            path.study_uid,
-            path.series_uid,
-            path.sop_uid,
-            new.transfer_syntax,
-            new.file_key,
-            new.file_size,
-            time.time_ns() // 1000,
-            None if received is None else received.transfer_syntax,
-            None if received is None else received.file_size,
-            None if received is None else received.file_key,
-            new.sop_class_uid,
-            new.instance_number,
+            new.path.partition_key,
+            new.path.study_uid,
+            new.path.series_uid,
+            *row(new, time.time_ns() // 1000),
             new.metadata,
             new.frames,
             tag_generation,

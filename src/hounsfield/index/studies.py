@@ -114,11 +114,6 @@ _INSERT_STUDY = (
 )
 _UPDATE_STUDY = f"UPDATE study SET {', '.join(f'{column} = ?' for column in _STUDY_STORED)} WHERE id = ?"
 _SELECT_SERIES = f"SELECT id, {', '.join(SERIES_COLUMNS)} FROM series WHERE study_id = ? AND series_uid = ?"
-_SELECT_BOTH = (
-    f"SELECT s.id, {', '.join(f's.{column}' for column in STUDY_COLUMNS)}, "
-    f"e.id, {', '.join(f'e.{column}' for column in SERIES_COLUMNS)} "
-    "FROM study s JOIN series e ON e.study_id = s.id WHERE s.partition_key = ? AND s.study_uid = ? AND e.series_uid = ?"
-)
 _INSERT_SERIES = (
     f"INSERT INTO series (partition_key, study_id, series_uid, created, {', '.join(_SERIES_STORED)}) "
     f"VALUES ({_marks(4 + len(_SERIES_STORED))}) ON CONFLICT (study_id, series_uid) DO NOTHING RETURNING id"
@@ -157,18 +152,6 @@ class HeldRow:
 
 def _over(base: tuple[Given, ...], values: tuple[Given, ...]) -> tuple[Given, ...]:
     return tuple(old if new is None else new for new, old in zip(values, base, strict=True))
-
-
-async def hold_both(tx: Transaction, path: InstancePath) -> tuple[HeldRow, HeldRow] | None:
-    """Study and series of ``path`` with one statement, if both are there, as they are for most.
-
-    For SQLite: the rows are not locked.
-    """
-    row = await tx.fetch_one(_SELECT_BOTH, path.partition_key, path.study_uid, path.series_uid)
-    if row is None:
-        return None
-    second = 1 + len(STUDY_COLUMNS)
-    return HeldRow(int(row[0]), tuple(row[1:second])), HeldRow(int(row[second]), tuple(row[second + 1 :]))
 
 
 async def hold_study(tx: Transaction, path: InstancePath, values: StudyValues, now: int) -> HeldRow:
