@@ -1,6 +1,7 @@
 """The short way to add an instance to a series ends as the long one does."""
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,13 @@ from hounsfield.database.connect import is_sqlite, open_database
 from hounsfield.database.engine import Database, Transaction
 from hounsfield.errors import StoreUnavailable
 from hounsfield.index import feed, instances, new_instances, next_instance
-from hounsfield.index.instances import InstancePath, Received
+from hounsfield.index.instances import InstancePath, Level, Received
 from hounsfield.index.new_instances import NewInstance
 from hounsfield.index.partitions import DEFAULT_KEY
-from hounsfield.index.query_tags import TagsChanged
+from hounsfield.index.query_tags import QueryTag, TagsChanged, TagStatus
 from hounsfield.index.studies import SeriesValues, StudyValues
+from hounsfield.index.tag_keys import Indexed
+from hounsfield.index.tag_values import TagValue
 from tests.index.make import add, entries, instance, leftovers, path
 
 NAMES = StudyValues(patient_id="P1", patient_name="Doe^Jane", study_time="101112.5", study_description="Chest")
@@ -77,6 +80,22 @@ async def test_what_goes_by_one_statement(url: str, database: Database) -> None:
         row = "SELECT sop_class_uid, instance_number FROM instance WHERE id = ?"
         assert await database.fetch(row, found.version) == [(new.sop_class_uid, new.instance_number)]
     assert await leftovers(database) == {}
+
+
+async def test_times_of_the_feed_never_go_back(database: Database) -> None:
+    first = instance(study=NAMES, series=SERIES)
+    start = await feed.latest_sequence(database)
+    later = time.time_ns() // 1000 + 3_600_000_000
+    await add(database, first, now=later)
+    assert await add_shortly(database, beside(first)) == [True]
+    assert [entry.timestamp for entry in await entries(database, start)] == [later, later]
+
+
+def test_values_of_tags_take_the_long_way() -> None:
+    tag = QueryTag(1, "00180015", "CS", None, Level.STUDY, TagStatus.READY, True, 0, None)
+    given = TagValue(tag, Indexed("CHEST", "CHEST"))
+    assert next_instance.adding(instance(), 1) is not None
+    assert next_instance.adding(replace(instance(), tags=(given,)), 1) is None
 
 
 @pytest.mark.parametrize(
