@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hounsfield.storage.errors import InvalidKey
 from hounsfield.storage.layout import DEFAULT_PARTITION, file_key, new_token, parse_key
-from hounsfield.storage.object_store import check_key
+from hounsfield.storage.object_store import check_key, check_keys
 
 UID = st.from_regex(r"\A[0-9.]{0,63}[0-9]\Z")
 PARTITION = st.from_regex(r"\A[A-Za-z0-9_.-]{1,64}\Z")
@@ -36,6 +36,29 @@ def test_only_uids_make_a_key(uid: str) -> None:
     for uids in ((uid, "1", "1"), ("1", uid, "1"), ("1", "1", uid)):
         with pytest.raises(InvalidKey):
             file_key(DEFAULT_PARTITION, *uids)
+
+
+def is_refused(keys: list[str]) -> bool:
+    try:
+        check_keys(keys)
+    except InvalidKey:
+        return True
+    return False
+
+
+@given(
+    st.lists(
+        st.text("a./\0-tmp", max_size=8) | st.sampled_from(["a/.tmp-1", ".tmp-1/a", ".tmp-", "a.tmp-"]), max_size=4
+    )
+)
+def test_many_keys_are_refused_for_any_of_them(keys: list[str]) -> None:
+    assert is_refused(keys) == any(is_refused([key]) for key in keys)
+    for key in keys:
+        if is_refused([key]):
+            with pytest.raises(InvalidKey):
+                check_key(key)
+        else:
+            check_key(key)
 
 
 @pytest.mark.parametrize("partition", ["", "a/b", "ä", "a" * 65, "~"])

@@ -1,6 +1,7 @@
 """What every object store promises, over local files, S3 and Azure."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -183,6 +184,9 @@ async def test_keys_cannot_lead_outside(store: ObjectStore, tmp_path: Path, key:
         await store.size(key)
     with pytest.raises(InvalidKey):
         await store.delete_many(["fine", key])
+    await store.put("fine", b"x")
+    with pytest.raises(InvalidKey):
+        list(store.open_each(["fine", key]) or [])
 
 
 @pytest.mark.parametrize("key", ["...", "a..b/..c", "1.2.3/.x/-", "ü/ø"])
@@ -239,3 +243,19 @@ async def test_what_is_at_hand_is_what_a_range_gives(store: ObjectStore) -> None
         assert not there or found == data[1000:501_000]
     assert not store.at_hand("study/series/at-hand", len(data) - 10, memoryview(bytearray(20)))
     assert not store.at_hand("study/series/none", 0, memoryview(bytearray(1)))
+
+
+async def test_files_are_opened_as_they_are_asked_for(store: ObjectStore) -> None:
+    for name in "abc":
+        await store.put(f"study/series/{name}", name.encode() * 5)
+    opened = store.open_each([f"study/series/{name}" for name in ("c", "a", "none", "b")])
+    assert (opened is None) == (store.local_path("study/series/a") is None)
+    if opened is None:
+        return
+    first = next(opened)
+    await store.delete_many(["study/series/c"])
+    assert os.pread(first.number, 100, 0) == b"ccccc"
+    assert os.pread(next(opened).number, 100, 0) == b"aaaaa"
+    with pytest.raises(ObjectMissing):
+        next(opened)
+    assert list(store.open_each([]) or []) == []

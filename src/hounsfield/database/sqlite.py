@@ -18,7 +18,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, Generic, TypeVar, cast
 from hounsfield import faults
 from hounsfield.database.engine import Dialect, PendingWrite, Row, Shortcut, Transaction, Unit, Value
 from hounsfield.errors import StoreUnavailable, TookTooLong
+from hounsfield.threads import Threads
 
 T = TypeVar("T")
 
@@ -189,7 +189,7 @@ class SqliteDatabase:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="sqlite-reader")
+        self._readers = Threads(READER_THREADS, "sqlite-reader")
         self._quick = self._connect_reader()
         self._writer_connection = connect(path)
         self._set_up: set[tuple[str, ...]] = set()  # of shortcuts, in that connection
@@ -204,7 +204,7 @@ class SqliteDatabase:
         try:
             if quick:
                 return self._quick.execute(sql, values).fetchall()
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._fetch, sql, values)
+            return await self._readers.run(self._fetch, sql, values)
         except sqlite3.OperationalError as error:
             raise unavailable(error) from error
 
@@ -214,7 +214,7 @@ class SqliteDatabase:
 
     async def read(self, unit: Unit[T], *, seconds: float | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, unit, seconds)
+            return await self._readers.run(self._read, unit, seconds)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 raise TookTooLong(f"Reading took longer than {seconds:g} seconds.") from error
@@ -245,7 +245,7 @@ class SqliteDatabase:
         self._closed = True
         self._calls.put(False)
         await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
-        self._readers.shutdown(wait=True)
+        await asyncio.to_thread(self._readers.close)
         with self._writing:
             for connection in [*self._connections, self._writer_connection]:
                 connection.close()

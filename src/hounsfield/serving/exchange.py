@@ -268,9 +268,11 @@ class Exchange:
         """The parts behind the head of the answer, as chunks where its length is not known."""
         opening, self._head = self._head, b""
         for before, part in parts:
-            size = self._count(len(before) + part.length)
+            size = len(before) + part.length
             if self._chunked:
                 opening += b"%x\r\n" % size
+            else:
+                self._count(size)
             self.started = True
             yield opening + before, part
             opening = b"\r\n" if self._chunked else b""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -16,6 +17,8 @@ TURN_BYTES = 8 << 20
 TAKEN_TOGETHER = 8
 """Files opened one after the other, then sent, for a client that takes them at once: opening each between two that are
 sent takes twice as long, as sending leaves nothing of this program in the processor's cache."""
+WAITED_SECONDS = 0.001
+"""A file that took this long to send at once may not have been in memory."""
 _PAGES_PROBED = 512 * 1024
 
 _PROBE = [bytearray(1)]
@@ -83,14 +86,22 @@ class Output:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, on)
 
     async def write_files(self, parts: Iterable[tuple[bytes, FilePart]]) -> None:
-        """Send parts of files, each behind some bytes; done when the kernel has taken everything. Raises ClientGone."""
+        """Send parts of files, each behind some bytes; done when the kernel has taken everything. Raises ClientGone.
+
+        Files that follow each other were mostly written together, and are in memory or not together. So behind one
+        that went out at once the next is not looked for, which would be a tenth of the work: where it is not in memory
+        after all, it keeps other connections waiting for the time of one read, and the one behind it is looked for.
+        """
         following = iter(parts)
         turn, ahead = TURN_BYTES, 1
+        in_memory = False
         while taken := list(islice(following, ahead)):
             ahead = min(2 * ahead, TAKEN_TOGETHER)
             for before, part in taken:
-                sent = self._send_at_once(before, part)
+                began = time.perf_counter()
+                sent = self._send_at_once(before, part, in_memory)
                 left = len(before) + part.length - sent
+                in_memory = not left and time.perf_counter() - began < WAITED_SECONDS
                 turn -= sent
                 if left > part.length:
                     await self.write([before[sent:]], more=True)
@@ -102,8 +113,10 @@ class Output:
                     await asyncio.sleep(0)
                     turn = TURN_BYTES
 
-    def _send_at_once(self, before: bytes, part: FilePart) -> int:
-        """Send what the kernel takes without waiting for client or disk; how many bytes. Raises ClientGone."""
+    def _send_at_once(self, before: bytes, part: FilePart, in_memory: bool) -> int:
+        """Send what the kernel takes without waiting for the client, nor, unless the part is said to be ``in_memory``,
+        for the disk; how many bytes. Raises ClientGone.
+        """
         if self._closed:
             raise ClientGone
         file, offset, length = part.file, part.offset, part.length
@@ -111,7 +124,7 @@ class Output:
         try:
             if before:
                 sent = self._socket.send(before, _MORE)
-            if sent == len(before) and length <= FILE_STEP and _in_memory(file.number, offset, length):
+            if sent == len(before) and length <= FILE_STEP and (in_memory or _in_memory(file.number, offset, length)):
                 sent += os.sendfile(self._number, file.number, offset, length)
         except (BlockingIOError, InterruptedError):
             pass

@@ -21,7 +21,7 @@ from hounsfield.errors import ExternalStoreRefused, SettingsError, StoreUnavaila
 from hounsfield.storage.azure import AzureAccount, create_container, parse_connection_string
 from hounsfield.storage.descriptor import FileRange
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated
-from hounsfield.storage.object_store import Buffer, Source, Splice, StoredObject, check_key, probe
+from hounsfield.storage.object_store import Buffer, Source, Splice, StoredObject, check_key, check_keys, probe
 from hounsfield.storage.options import StoreOptions, Tuning
 from hounsfield.storage.spool import Upload
 
@@ -166,6 +166,11 @@ class CloudStore:
         """See ObjectStore."""
         check_key(key)
         return None
+
+    def open_each(self, keys: Sequence[str]) -> None:
+        """See ObjectStore."""
+        check_keys(keys)
+        return
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """See ObjectStore."""

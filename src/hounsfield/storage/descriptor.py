@@ -1,7 +1,7 @@
 """A file descriptor that threads can share."""
 
 import os
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
 class Descriptor:
@@ -25,7 +25,8 @@ class Descriptor:
         os.close(self.number)
 
 
-class FileRange(NamedTuple):
+@dataclass(slots=True)
+class FileRange:
     """``length`` bytes of an open file from ``offset``: something to send without reading it."""
 
     file: Descriptor

@@ -22,8 +22,8 @@ from hounsfield.storage.descriptor import Descriptor, FileRange
 from hounsfield.storage.directories import Directories, Entered
 from hounsfield.storage.errors import ObjectMissing, ObjectTruncated, unavailable
 from hounsfield.storage.files import CHUNK_SIZE, read_exactly, write_file, write_unsynced
-from hounsfield.storage.object_store import Source, StoredObject, check_key, probe
-from hounsfield.storage.threads import Threads
+from hounsfield.storage.object_store import Source, StoredObject, check_key, check_keys, probe
+from hounsfield.threads import Threads
 
 THREADS = 16
 """Files written or read at a time. Syncs of several files share one commit of the file system's journal, so more
@@ -202,6 +202,18 @@ class LocalStore:
         if offset + length > size:
             raise ObjectTruncated
         return FileRange(file, offset, length)
+
+    def open_each(self, keys: Sequence[str]) -> Iterator[Descriptor]:
+        """See ObjectStore."""
+        check_keys(keys)
+        folder, flags = f"{self._folder}/", os.O_RDONLY | os.O_CLOEXEC
+        try:
+            for key in keys:
+                yield Descriptor(os.open(folder + key, flags))
+        except FileNotFoundError:
+            raise ObjectMissing from None
+        except OSError as error:
+            raise unavailable(error) from error
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """See ObjectStore. Directories left empty go too."""

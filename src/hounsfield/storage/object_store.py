@@ -2,14 +2,14 @@
 
 import builtins
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hounsfield.errors import StoreUnavailable
-from hounsfield.storage.descriptor import FileRange
+from hounsfield.storage.descriptor import Descriptor, FileRange
 from hounsfield.storage.errors import InvalidKey
 from hounsfield.storage.spool import TEMPORARY_PREFIX, Upload
 
@@ -108,6 +108,12 @@ class ObjectStore(Protocol):
         Raises ObjectMissing, ObjectTruncated if the object ends before the part does.
         """
 
+    def open_each(self, keys: Sequence[str]) -> Iterator[Descriptor] | None:
+        """Objects as open files, each opened when it is asked for; None where objects are not local files.
+
+        How long they are is for the reader to see. Asking for one that is not there raises ObjectMissing.
+        """
+
     async def delete_many(self, keys: Iterable[str]) -> None:
         """Remove objects; a key without one is a success. Gone durably when this returns."""
 
@@ -132,6 +138,14 @@ def check_key(key: str) -> None:
     parts = key.split("/")
     if not _NOT_PARTS.isdisjoint(parts) or "\0" in key or parts[-1].startswith(TEMPORARY_PREFIX):
         raise InvalidKey
+
+
+def check_keys(keys: Sequence[str]) -> None:
+    """``check_key`` for many at once."""
+    together = "/".join(keys)
+    if not _NOT_PARTS.isdisjoint(together.split("/")) or "\0" in together or TEMPORARY_PREFIX in together:
+        for key in keys:
+            check_key(key)
 
 
 async def probe(store: ObjectStore) -> None:

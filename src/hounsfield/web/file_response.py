@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,11 +19,8 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 """Further headers as ASGI has them, names in lower case."""
 
 
-class FramedRange(NamedTuple):
-    """Part of a file, and the bytes that stand before it."""
-
-    before: bytes
-    part: FileRange
+FramedRange = tuple[bytes, FileRange]
+"""Bytes, and the part of a file that stands behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ class FileRangeResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(_start(self._part.length, self._content_type, self._headers, self._status))
-        await send(body_message(FileRun([FramedRange(b"", self._part)]), more=False))
+        await send(body_message(FileRun([(b"", self._part)]), more=False))
 
 
 class FilePartsResponse:
@@ -93,7 +89,7 @@ class LocalFileResponse:
         file = Descriptor(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC))
         await send(_start(self._size, self._content_type, ()))
         if sends_files(scope):
-            await send(body_message(FileRun([FramedRange(b"", FileRange(file, 0, self._size))]), more=False))
+            await send(body_message(FileRun([(b"", FileRange(file, 0, self._size))]), more=False))
             return
         for offset in range(0, self._size, CHUNK):
             await send(body_message(os.pread(file.number, CHUNK, offset), more=True))

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
-from itertools import takewhile
+from itertools import chain, takewhile
 from operator import attrgetter
 
 from starlette.requests import Request
@@ -150,18 +150,15 @@ def _run(
 
     ``follows``: whether another file stands before it, whose end has not been sent.
     """
-    heads: dict[tuple[str, int], bytes] = {}  # the slices of a series mostly have the same
-    part: FileRange | None = first
-    for file in files:
-        assert file.size is not None
-        if part is None:
-            part = archive.files.open_range(file.instance.file_key, 0, file.size)
-            assert part is not None, "a store opens either all of its files or none"
-        head = heads.get((file.transfer_syntax, file.size))
-        if head is None:
-            head = heads[file.transfer_syntax, file.size] = PART_END + framing.head(_content_type(file), file.size)
-        yield FramedRange(head if follows else head[len(PART_END) :], part)
-        part, follows = None, True
+    others = archive.files.open_each([file.instance.file_key for file in files[1:]])
+    assert others is not None, "a store opens either all of its files or none"
+    head, alike = b"", ("", -1)
+    for (_, transfer_syntax, size), opened in zip(files, chain([first.file], others), strict=True):
+        assert size is not None
+        if alike != (transfer_syntax, size):  # the slices of a series mostly have the same head
+            head, alike = PART_END + framing.head(_dicom_in(transfer_syntax), size), (transfer_syntax, size)
+        yield head if follows else head[len(PART_END) :], FileRange(opened, 0, size)
+        follows = True
 
 
 def _is_for_server(file: File) -> bool:
@@ -284,7 +281,7 @@ def _parts_in_file(parts: Sequence[FileRange], content_type: str) -> ASGIApp:
     framing = Framing()
     framed, end = [], b""
     for part in parts:
-        framed.append(FramedRange(end + framing.head(content_type, part.length), part))
+        framed.append((end + framing.head(content_type, part.length), part))
         end = PART_END
     return FilePartsResponse(framed, end + framing.end, framing.content_type)
 

@@ -16,7 +16,7 @@ from hounsfield.operations.export.destinations import ERRORS, Content, Destinati
 from hounsfield.storage.errors import unavailable
 from hounsfield.storage.object_store import Buffer
 from hounsfield.storage.spool import FILE_MODE
-from hounsfield.storage.threads import Threads
+from hounsfield.threads import Threads
 
 DIRECTORY_MODE = 0o750
 THREADS = 8
