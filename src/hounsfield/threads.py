@@ -16,18 +16,22 @@ _Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any
 
 
 class Threads:
-    """Up to ``count`` threads, started when needed, that take jobs in the order given."""
+    """Up to ``count`` threads, started when needed, that take jobs in the order given.
 
-    def __init__(self, count: int, name: str) -> None:
+    ``for_readers``: a job that nobody waits for any more when its turn comes is passed over.
+    """
+
+    def __init__(self, count: int, name: str, *, for_readers: bool = False) -> None:
         self._count = count
         self._name = name
+        self._for_readers = for_readers
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._under_way = 0
         self._closed = False
 
     def run(self, job: Callable[..., Result], *arguments: object) -> "asyncio.Future[Result]":
-        """Have ``job`` done; it goes on even if nobody waits for what is returned."""
+        """Have ``job`` done. It goes on even if nobody waits for what is returned; but see ``for_readers``."""
         if self._closed:
             raise RuntimeError(f"The threads '{self._name}' have been stopped.")
         loop = asyncio.get_running_loop()
@@ -53,7 +57,8 @@ class Threads:
             loop, future, job, arguments = item
             result, error = None, None
             try:
-                result = job(*arguments)
+                if not (self._for_readers and future.cancelled()):
+                    result = job(*arguments)
             except BaseException as raised:
                 error = raised
             if not loop.is_closed():

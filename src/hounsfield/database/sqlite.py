@@ -189,7 +189,7 @@ class SqliteDatabase:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
-        self._readers = Threads(READER_THREADS, "sqlite-reader")
+        self._readers = Threads(READER_THREADS, "sqlite-reader", for_readers=True)
         self._quick = self._connect_reader()
         self._writer_connection = connect(path)
         self._set_up: set[tuple[str, ...]] = set()  # of shortcuts, in that connection
