@@ -25,6 +25,8 @@ class Disk:
         self.slow: set[int] = set()
         self.looked_for: list[int] = []
         self.read_ahead: list[int] = []
+        self.turns = 0
+        """How often others got their turn meanwhile."""
         self._number_of: dict[int, int] = {}
         sendfile = os.sendfile
 
@@ -61,7 +63,15 @@ async def received(disk: Disk, folder: Path, count: int) -> bytes:
         for sock in (ours, theirs):
             sock.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+
+        async def count_turns() -> None:
+            while True:
+                await asyncio.sleep(0)
+                disk.turns += 1
+
+        counting = asyncio.create_task(count_turns())
         await Output(asyncio.get_running_loop(), ours, lambda: None).write_files(disk.parts(folder, count))
+        counting.cancel()
         ours.shutdown(socket.SHUT_WR)
         whole = b""
         while piece := theirs.recv(1 << 20):
@@ -80,6 +90,7 @@ async def test_behind_a_file_that_goes_out_at_once_the_next_is_not_looked_for(
     disk = Disk(monkeypatch)
     assert await received(disk, tmp_path, 20) == files(20)
     assert disk.looked_for == [0]
+    assert not disk.turns
 
 
 async def test_behind_one_that_was_waited_for_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -87,6 +98,7 @@ async def test_behind_one_that_was_waited_for_it_is(monkeypatch: pytest.MonkeyPa
     disk.slow = {3, 4, 11}
     assert await received(disk, tmp_path, 20) == files(20)
     assert {0, 4, 5, 12} <= set(disk.looked_for)
+    assert disk.turns >= len(disk.slow) - 1  # the first of them only begins to count
 
 
 async def test_files_that_are_not_in_memory_are_read_by_a_thread(

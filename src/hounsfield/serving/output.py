@@ -89,8 +89,8 @@ class Output:
         """Send parts of files, each behind some bytes; done when the kernel has taken everything. Raises ClientGone.
 
         Files that follow each other were mostly written together, and are in memory or not together. So behind one
-        that went out at once the next is not looked for, which would be a tenth of the work: where it is not in memory
-        after all, it keeps other connections waiting for the time of one read, and the one behind it is looked for.
+        that went out at once the next is not looked for, which would be a tenth of the work. Where it is not in memory
+        after all, other connections wait for one read until they get their turn, and the one behind it is looked for.
         """
         following = iter(parts)
         turn, ahead = TURN_BYTES, 1
@@ -101,7 +101,8 @@ class Output:
                 began = time.perf_counter()
                 sent = self._send_at_once(before, part, in_memory)
                 left = len(before) + part.length - sent
-                in_memory = not left and time.perf_counter() - began < WAITED_SECONDS
+                waited = time.perf_counter() - began >= WAITED_SECONDS
+                in_memory = not left and not waited
                 turn -= sent
                 if left > part.length:
                     await self.write([before[sent:]], more=True)
@@ -109,7 +110,7 @@ class Output:
                 if left:
                     await self._send_file(part.file.number, part.offset + part.length - left, left)
                     turn, ahead = TURN_BYTES, 1
-                elif turn <= 0:
+                elif turn <= 0 or waited:
                     await asyncio.sleep(0)
                     turn = TURN_BYTES
 
