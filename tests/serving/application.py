@@ -187,9 +187,10 @@ class Running:
         self.drain_seconds = 5.0
         self.clients: list[Client] = []
 
-    async def connect(self) -> "Client":
-        """A new connection."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
+    async def connect(self, local: str | None = None) -> "Client":
+        """A new connection; ``local`` is the address it comes from."""
+        origin = None if local is None else (local, 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24, local_addr=origin)
         client = Client(reader, writer)
         self.clients.append(client)
         return client
@@ -218,6 +219,12 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the connection comes from."""
+        found: tuple[str, int] = self.writer.get_extra_info("sockname")
+        return found
 
     async def send(self, data: bytes) -> None:
         """Send everything."""

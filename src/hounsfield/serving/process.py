@@ -32,6 +32,11 @@ MAX_DESCRIPTORS = 65_536
 OUT_OF_DESCRIPTORS_SECONDS = 0.5
 """Pause before accepting again when the system has no descriptor or memory for another connection."""
 
+UNPACED = b"reno"
+"""Congestion control of connections that do not leave this machine, such as a proxy's. BBR, which many systems are set
+to, paces what is sent by timers, for the sake of a network that is not there: a study took half as long again."""
+_CONGESTION: int | None = getattr(socket, "TCP_CONGESTION", None)
+
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application: scope, receive, send."""
 
@@ -129,10 +134,8 @@ class Serving:
             self._accept_off()
             self.loop.call_later(OUT_OF_DESCRIPTORS_SECONDS, self._accept_on)
             return
-        sock.setblocking(False)
-        with suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = sock.getsockname()
+        prepare(sock, is_local=client[0] == server[0])
         self.connections.add(Connection(self, sock, client[:2], server[:2]))
         self._counts[self._slot] = len(self.connections)
         if len(self.connections) >= self._max_connections:
@@ -148,6 +151,16 @@ class Serving:
                 now = self.loop.time()
                 for connection in list(self.connections):
                     connection.look_at_clock(now)
+
+
+def prepare(sock: socket.socket, *, is_local: bool) -> None:
+    """Set an accepted socket up for requests and answers; ``is_local``: its client is on this machine."""
+    sock.setblocking(False)
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if is_local and _CONGESTION is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, _CONGESTION, UNPACED)
 
 
 class _Lifespan:
