@@ -93,6 +93,14 @@ async def test_behind_a_file_that_goes_out_at_once_the_next_is_not_looked_for(
     assert not disk.turns
 
 
+async def test_others_get_their_turn_however_fast_a_client_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(output, "WAITED_SECONDS", 60)
+    monkeypatch.setattr(output, "TURN_BYTES", 4 * (len(BEFORE) + SIZE))
+    disk = Disk(monkeypatch)
+    assert await received(disk, tmp_path, 20) == files(20)
+    assert 4 <= disk.turns <= 5
+
+
 async def test_behind_one_that_was_waited_for_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     disk = Disk(monkeypatch)
     disk.slow = {3, 4, 11}

@@ -245,6 +245,26 @@ async def test_what_is_at_hand_is_what_a_range_gives(store: ObjectStore) -> None
     assert not store.at_hand("study/series/none", 0, memoryview(bytearray(1)))
 
 
+async def test_part_of_an_object_as_part_of_an_open_file(store: ObjectStore) -> None:
+    key = "study/series/abcde"
+    await store.put(key, b"abcde")
+    if store.local_path(key) is None:
+        assert store.open_range(key, 1, 3) is None
+        return
+    for offset, length in ((0, 5), (1, 3), (4, 1), (5, 0)):
+        found = store.open_range(key, offset, length)
+        assert found is not None
+        assert (found.offset, found.length) == (offset, length)
+        assert os.pread(found.file.number, length, offset) == b"abcde"[offset : offset + length]
+    for offset, length in ((0, 6), (4, 2), (6, 0)):
+        with pytest.raises(ObjectTruncated):
+            store.open_range(key, offset, length)
+    with pytest.raises(ObjectMissing):
+        store.open_range("study/series/none", 0, 1)
+    with pytest.raises(InvalidKey):
+        store.open_range("../abcde", 0, 1)
+
+
 async def test_files_are_opened_as_they_are_asked_for(store: ObjectStore) -> None:
     for name in "abc":
         await store.put(f"study/series/{name}", name.encode() * 5)
