@@ -1,7 +1,6 @@
 """The rounds of a row: servers prepared, measured in turns, checked again; one that answers wrongly drops out."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import cast, latency
 from benchmarks.cast import CastSample
-from benchmarks.disk import DurableFiles
+from benchmarks.disk import DurableFiles, give_back
 from benchmarks.latency import LatencyRow, LatencySample, NotOffered, Probe
 from benchmarks.load import Client, Sample, WrongAnswer, drive
 from benchmarks.processes import Roots, cpu_seconds, wait_until_quiet
@@ -61,7 +60,7 @@ def run_row(row: Workload, here: Sequence[Server], setting: Profile, directory: 
         if each.name not in wrong:
             with _judged(each.name, wrong):
                 each.verify()
-    shutil.rmtree(directory / DISK, ignore_errors=True)
+    give_back(_disk_files(row, directory))
     right = {name: found for name, found in samples.items() if name not in wrong}
     return Row(row.name, row.group, row.clients, row.unit, row.scale, right, wrong)
 
@@ -89,10 +88,14 @@ def _contestants(row: Workload, here: Sequence[Server], directory: Path, loaded:
     if (kind := row.beside_disk) is not None:
 
         def make(turn: int, index: int) -> Client:
-            return DurableFiles(directory / DISK / str(turn), kind, index)
+            return DurableFiles(_disk_files(row, directory) / str(turn), kind, index)
 
         found.append(_Contestant(DISK, make, list, lambda: None, lambda: None))
     return found
+
+
+def _disk_files(row: Workload, directory: Path) -> Path:
+    return directory / DISK / f"{row.name}, {row.clients}"
 
 
 def _round(make: Callable[[int], Client], clients: int, setting: Profile, roots: Roots) -> Sample:

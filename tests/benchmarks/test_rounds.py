@@ -42,11 +42,15 @@ def test_a_server_that_answers_wrongly_has_no_figure_and_the_others_have_theirs(
     assert found.wrong == {"bad": "the wrong study"}
 
 
-def test_the_disk_takes_part_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_disk_takes_part_and_leaves_no_content(tmp_path: Path) -> None:
     row = Workload("Row", "store", 2, "items/s", lambda *_: Counting(False), beside_disk=SMALL)
     found = run_row(row, [server("good")], SETTING, tmp_path, set())
     assert all(sample.rate > 0 for sample in found.samples["write+fsync"])
-    assert not list(tmp_path.iterdir())
+    files = list(tmp_path.rglob("*.dcm"))
+    assert files
+    assert not any(path.stat().st_size for path in files)
+    next_row = run_row(replace(row, clients=1), [server("good")], SETTING, tmp_path, set())
+    assert "write+fsync" in next_row.samples
 
 
 def test_a_failed_check_after_the_rounds_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

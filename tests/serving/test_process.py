@@ -1,5 +1,6 @@
 """How connections are accepted."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -27,17 +28,11 @@ async def test_connections_within_this_machine_are_not_paced() -> None:
 def congestion_control(client: tuple[str, int]) -> str:
     """What the end of a client's connection that is in this process, too, is set to."""
     for name in os.listdir("/proc/self/fd"):
-        try:
-            sock = socket.socket(fileno=os.dup(int(name)))
-        except OSError:
-            continue  # no socket
-        with sock:
-            try:
-                peer = sock.getpeername()
-            except OSError:
-                continue
-            if sock.family == socket.AF_INET and peer == client:
-                return _of(sock)
+        with contextlib.suppress(OSError):  # a listener has no peer, and the listing itself is gone
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(name))) as sock:
+                    if sock.getpeername() == client:
+                        return _of(sock)
     raise AssertionError(f"nobody is connected to {client}")
 
 
