@@ -15,7 +15,10 @@ from types import TracebackType
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.25
-"""Memory sampling interval; reading smaps_rollup costs about a millisecond a process."""
+"""Memory sampling interval, where looking is quick."""
+SAMPLING_SHARE = 0.01
+"""Of one processor, for looking at memory: a server of several processes takes longer to look at than one of one, and
+pays for it as nothing of it can run while its pages are counted."""
 QUIET_SHARE = 0.04
 """Of one processor: the accounting knows hundredths of a second, and one of them in a window is no work."""
 QUIET_WINDOW_SECONDS = 0.3
@@ -140,8 +143,11 @@ class MemoryWatch:
         self._look()
 
     def _run(self) -> None:
-        while not self._stopped.wait(SAMPLE_SECONDS):
+        pause = SAMPLE_SECONDS
+        while not self._stopped.wait(pause):
+            began = time.thread_time()
             self._look()
+            pause = max(SAMPLE_SECONDS, (time.thread_time() - began) / SAMPLING_SHARE)
 
     def _look(self) -> None:
         self.peak = max(self.peak, memory_bytes(self._roots()))

@@ -6,11 +6,13 @@ connection) and nothing else: no redirects, no content codings, no TLS.
 """
 
 import mmap
+import re
 import select
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 RECEIVE_BYTES = 1 << 18
@@ -30,6 +32,10 @@ PASSED_BYTES = 1 << 20
 """Bytes that are passed over at a time; they wait in the kernel until they are all there."""
 _NOWHERE = mmap.mmap(-1, PASSED_BYTES)
 """What the kernel is told to put bytes into that it does not: pages that are never touched are never there."""
+_COUNT_ONLY = int(socket.MSG_TRUNC | socket.MSG_DONTWAIT)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*(?:\r\n|\Z)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r\n|\Z)", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*(?:\r\n|\Z)", re.IGNORECASE)
 
 
 class WireError(Exception):
@@ -70,14 +76,20 @@ class Base:
         ).encode()
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A response: ``body`` is whole when it was asked for, else its first bytes; ``length`` counts all of it."""
 
     status: int
-    headers: dict[str, str]
+    head: bytes
+    """Header lines, each behind the end of the one before."""
     body: bytes | bytearray
     length: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By their names in lower case; taken apart here, as most answers are only counted."""
+        lines = (line.partition(":") for line in self.head.decode("latin-1").split("\r\n")[1:])
+        return {name.lower(): value.strip() for name, _, value in lines}
 
 
 class Connection:
@@ -86,6 +98,7 @@ class Connection:
     def __init__(self, base: Base) -> None:
         self.base = base
         self._socket: socket.socket | None = None
+        self._arrivals = select.poll()
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._start = self._end = 0
 
@@ -98,17 +111,19 @@ class Connection:
     def close(self) -> None:
         """Drops the connection."""
         if self._socket is not None:
+            self._arrivals.unregister(self._socket)
             self._socket.close()
             self._socket = None
         self._start = self._end = 0
 
     def open(self) -> None:
         """Connects, unless a live connection is there."""
-        if self._socket is not None and select.select([self._socket], [], [], 0)[0]:
+        if self._socket is not None and self._arrivals.poll(0):
             self.close()  # the server hung up, or sent bytes nobody asked for
         if self._socket is None:
             self._socket = socket.create_connection((self.base.host, self.base.port), TIMEOUT_SECONDS)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._arrivals.register(self._socket, select.POLLIN)
             # A time limit of Python's own would cost a system call for every piece, and rule out MSG_WAITALL.
             self._socket.settimeout(None)
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -123,27 +138,25 @@ class Connection:
         """
         self.open()
         self._send(buffers)
-        status, headers = self._read_head()
+        status, head = self._read_head()
         body = _Body(whole)
         if begun is not None:
             if self._start == self._end:
                 self._fill()
             begun()
-        chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        length = headers.get("content-length")
         to_end = False
         if status in (204, 304):
             pass  # no body, whatever length a 304 says the body would have (RFC 9110 §15.4.5)
-        elif chunked:
+        elif _CHUNKED.search(head):
             self._read_chunks(body)
-        elif length is not None:
-            self._take(int(length), body)
+        elif length := _LENGTH.search(head):
+            self._take(int(length[1]), body)
         else:
             to_end = True
             self._read_to_end(body)
-        if to_end or headers.get("connection", "").lower() == "close":
+        if to_end or _CLOSE.search(head):
             self.close()
-        return Answer(status, headers, body.kept, body.length)
+        return Answer(status, head, body.kept, body.length)
 
     def _send(self, buffers: Sequence[bytes]) -> None:
         assert self._socket is not None
@@ -189,8 +202,8 @@ class Connection:
         while count:
             step = min(count, PASSED_BYTES)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, step)
-            select.select([self._socket], [], [], TIMEOUT_SECONDS)
-            taken = self._socket.recv_into(_NOWHERE, step, socket.MSG_TRUNC | socket.MSG_DONTWAIT)
+            self._arrivals.poll(1000 * TIMEOUT_SECONDS)
+            taken = self._socket.recv_into(_NOWHERE, step, _COUNT_ONLY)
             if not taken:
                 raise WireError(f"the connection ended {count} bytes before the end of the body")
             count -= taken
@@ -212,22 +225,19 @@ class Connection:
             elif not self._fill():
                 raise WireError("the connection ended inside an answer's header")
 
-    def _read_head(self) -> tuple[int, dict[str, str]]:
+    def _read_head(self) -> tuple[int, bytes]:
+        """The status and the header lines, each behind the end of the one before."""
         while True:
-            first, *lines = self._read_to(b"\r\n\r\n").decode("latin-1").split("\r\n")
+            first, end, lines = self._read_to(b"\r\n\r\n").partition(b"\r\n")
             try:
-                version, code = first.split(" ")[:2]
+                version, code = first.split(b" ")[:2]
                 status = int(code)
             except ValueError as error:
                 raise WireError(f"no HTTP status line: {first[:60]!r}") from error
-            if not version.startswith("HTTP/1."):
+            if not version.startswith(b"HTTP/1."):
                 raise WireError(f"no HTTP status line: {first[:60]!r}")
             if status >= 200:
-                headers = {}
-                for line in lines:
-                    name, _, value = line.partition(":")
-                    headers[name.lower()] = value.strip()
-                return status, headers
+                return status, end + lines
 
     def _take(self, count: int, body: "_Body") -> None:
         if body.is_whole and not body.length:

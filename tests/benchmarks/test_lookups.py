@@ -27,7 +27,7 @@ def truth() -> Truth:
 def answer(studies: Sequence[StudyPlan]) -> Answer:
     items = [{lookups.STUDY: {"vr": "UI", "Value": [study.uid]}} for study in studies]
     body = json.dumps(items).encode()
-    return Answer(200 if items else 204, {}, body if items else b"", len(body))
+    return Answer(200 if items else 204, b"", body if items else b"", len(body))
 
 
 def dealt(truth: Truth, name: str, number: int) -> Question:
@@ -122,9 +122,9 @@ def test_another_server_may_answer_in_any_order(truth: Truth) -> None:
 
 def test_the_next_page_is_that_of_the_link(truth: Truth) -> None:
     link = '<http://127.0.0.1:1/v2/studies?limit=200&cursor=abc>; rel="next"'
-    assert lookups.next_page(Answer(200, {"link": link}, b"", 0)) == "/studies?limit=200&cursor=abc"
-    assert lookups.next_page(Answer(200, {}, b"", 0)) is None
-    assert lookups.next_page(Answer(200, {"link": '<http://x/studies>; rel="self"'}, b"", 0)) is None
+    assert lookups.next_page(Answer(200, b"\r\nLink: " + link.encode(), b"", 0)) == "/studies?limit=200&cursor=abc"
+    assert lookups.next_page(Answer(200, b"", b"", 0)) is None
+    assert lookups.next_page(Answer(200, b'\r\nLink: <http://x/studies>; rel="self"', b"", 0)) is None
 
 
 def test_instances_and_series_are_checked(truth: Truth) -> None:
@@ -137,6 +137,6 @@ def test_instances_and_series_are_checked(truth: Truth) -> None:
         if key == lookups.INSTANCE:
             uids = [series.sop(number) for number in range(series.instances)][: lookups.PAGE]
         body = json.dumps([{key: {"vr": "UI", "Value": [each]}} for each in uids]).encode()
-        question.check(Answer(200, {}, body, len(body)))
+        question.check(Answer(200, b"", body, len(body)))
         with pytest.raises(WrongAnswer):
-            question.check(Answer(204, {}, b"", 0))
+            question.check(Answer(204, b"", b"", 0))

@@ -65,6 +65,22 @@ def test_a_body_up_to_the_end_of_the_connection(serve: Serve) -> None:
     assert ask(serve([b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc"])) == (200, b"abc", 3)
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 3", b"content-length:3", b"CONTENT-LENGTH: \t3 "])
+def test_headers_are_written_in_many_ways(serve: Serve, length: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nX-Note: content-length: 1\r\n%b\r\nEmpty:\r\n\r\nabc" % length
+    with Connection(serve([answer])) as connection:
+        found = connection.exchange([connection.base.get("/x", "*/*")], whole=True)
+    assert found.body == b"abc"
+    assert found.headers == {"x-note": "content-length: 1", "content-length": "3", "empty": ""}
+
+
+def test_a_connection_that_is_to_be_closed_is(serve: Serve) -> None:
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nconnection: Close\r\n\r\na"
+    base = serve([first], [b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb"])
+    with Connection(base) as connection:
+        assert [connection.exchange([base.get("/x", "*/*")], whole=True).body for _ in range(2)] == [b"a", b"b"]
+
+
 def test_an_answer_without_body(serve: Serve) -> None:
     assert ask(serve([b"HTTP/1.1 204 No Content\r\n\r\n"])) == (204, b"", 0)
 
