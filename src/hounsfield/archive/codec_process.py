@@ -12,7 +12,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from hounsfield.archive.codec_processes import MESSAGE, Reply
+from hounsfield.archive.codec_processes import JOIN_BYTES, MESSAGE, Reply
 from hounsfield.errors import HounsfieldError, NotAcceptable
 
 _PR_SET_PDEATHSIG = 1
@@ -45,8 +45,12 @@ def serve(parent: socket.socket) -> None:
             return
         kind, body = _answer(request)
         del request
-        parent.sendall(MESSAGE.pack(kind, len(body)))
-        parent.sendall(body)
+        announced = MESSAGE.pack(kind, len(body))
+        if len(body) <= JOIN_BYTES:
+            parent.sendall(announced + body)
+        else:
+            parent.sendall(announced)
+            parent.sendall(body)
 
 
 def _answer(request: bytearray) -> tuple[Reply, bytes]:

@@ -22,6 +22,8 @@ from hounsfield.processors import every_one
 
 MESSAGE = struct.Struct("<BQ")
 """Precedes every message between the processes: its kind, and its length in bytes."""
+JOIN_BYTES = 256 * 1024
+"""What follows up to this size goes with it: the other process would be woken for it alone."""
 PIPE_BYTES = 4 << 20
 """Of an answer read before the process that writes it has to wait."""
 
@@ -233,8 +235,12 @@ class _Process:
                 self._streams = await asyncio.open_connection(sock=self._socket, limit=PIPE_BYTES)
             reader, writer = self._streams
             async with asyncio.timeout(self._seconds) as clock:
-                writer.write(MESSAGE.pack(0, len(request)))
-                writer.write(request)
+                head = MESSAGE.pack(0, len(request))
+                if len(request) <= JOIN_BYTES:
+                    writer.write(head + request)
+                else:
+                    writer.write(head)
+                    writer.write(request)
                 await writer.drain()
                 while True:
                     kind, length = MESSAGE.unpack(await reader.readexactly(MESSAGE.size))

@@ -195,3 +195,10 @@ def test_the_own_profile_is_kept_or_converted() -> None:
     ds.ICCProfile = b"no profile"
     with pytest.raises(CannotRender, match="ICC"):
         drawn(ds, icc_profile="srgb")
+
+
+def test_the_profile_of_a_slide_stands_in_its_optical_path() -> None:
+    path = Dataset()
+    path.ICCProfile = b"no profile"
+    with pytest.raises(CannotRender, match="ICC"):
+        drawn(colour(NOISE, OpticalPathSequence=[path]), icc_profile="srgb")

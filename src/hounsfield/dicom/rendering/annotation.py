@@ -5,6 +5,14 @@ from PIL import Image, ImageDraw
 from hounsfield.dicom.rendering.header import Header, text, values_of
 from hounsfield.dicom.rendering.text_picture import font
 
+TAGS = frozenset(
+    (
+        *(0x00100010, 0x00100020, 0x00100030, 0x00100040),
+        *(0x00080020, 0x00080030, 0x00080060, 0x0008103E),
+        *(0x00180050, 0x00180060, 0x00180080, 0x00180081, 0x00181151),
+    )
+)
+"""The attributes that are written."""
 _SMALLEST, _LINES = 10, 32
 """Letters are this share of the picture's height."""
 

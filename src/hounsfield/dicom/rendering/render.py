@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from hounsfield.dicom.codecs import DecodedFrame, decode, stored_values
 from hounsfield.dicom.pixels import PixelFormat, from_pydicom
-from hounsfield.dicom.rendering import report, text_picture, waveform
+from hounsfield.dicom.rendering import annotation, report, text_picture, waveform
 from hounsfield.dicom.rendering.encode import animated, encoded
 from hounsfield.dicom.rendering.frame_groups import split
 from hounsfield.dicom.rendering.grey import extremes, modality_of, needs_range
@@ -20,6 +20,7 @@ from hounsfield.dicom.rendering.header import (
     lenient,
     number,
     read_header,
+    read_image_header,
     text,
     value_of,
 )
@@ -61,7 +62,7 @@ def render(
     """
     with lenient():
         if source.frames:
-            return _image(_Frames(source), _chosen(accepted, PICTURES), options, still_alive)
+            return _image(_Frames(source, options), _chosen(accepted, PICTURES), options, still_alive)
         dataset = _dataset(source)
         header = Header(dataset, source.number or 1)
         samples = float_samples(header)
@@ -84,8 +85,8 @@ def _dataset(source: Source) -> Dataset:
     """The dataset of a whole file."""
     syntax = find(source.transfer_syntax)
     if syntax is None or not syntax.deflated:
-        return read_header(source.header, inflated=False, whole=True)
-    return read_header(inflated_dataset(source.header, source.max_decoded_bytes), inflated=True, whole=True)
+        return read_header(source.header, inflated=False)
+    return read_header(inflated_dataset(source.header, source.max_decoded_bytes), inflated=True)
 
 
 def _chosen(accepted: Sequence[str], possible: Sequence[str]) -> str:
@@ -133,9 +134,10 @@ def _document(dataset: Dataset, accepted: Sequence[str], options: Options) -> Pi
 class _Frames:
     """The frames of an image with what describes them."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, options: Options) -> None:
         header, self._groups = split(source.header)
-        self.dataset = read_header(header, inflated=source.inflated, whole=False)
+        written = annotation.TAGS if options.annotation else ()
+        self.dataset = read_image_header(header, inflated=source.inflated, also=written)
         self.form: PixelFormat = from_pydicom(self.dataset)
         self.frames = source.frames
         self._transfer_syntax = source.transfer_syntax
