@@ -34,6 +34,7 @@ def theirs(dataset: Dataset) -> dict[str, Any]:
         try:
             element = dataset[tag]
             if element.VR == "SQ":
+                dataset._set_pixel_representation(element)  # pydicom forgets to where the sequence has no length
                 items = [theirs(item) for item in element.value]
                 result[key] = {"vr": "SQ", "Value": items} if items else {"vr": "SQ"}
                 continue

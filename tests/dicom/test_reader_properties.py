@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -37,7 +37,7 @@ from tests.dicom.datasets import (
     text_values,
     written,
 )
-from tests.dicom.elements import BIG_ENDIAN, EXPLICIT, RLE
+from tests.dicom.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT, RLE
 from tests.dicom.oracle import differences, theirs
 from tests.fuzz.targets import forget, reader, transcode
 
@@ -68,9 +68,16 @@ def try_writing(dataset: Dataset, syntax: str, *, preamble: bool = True) -> byte
 
 # --- metadata
 
+SIGNED_OUTSIDE: Described = {
+    0x00091001: ("SQ", [({0x00189810: ("US", 0, False)}, False)], True),
+    0x00280103: ("US", 1, False),
+}
+"""Pixel Representation behind a sequence of undefined length, whose number it decides."""
+
 
 @settings(max_examples=250, deadline=None, suppress_health_check=SLOW)
 @given(described(), st.sampled_from(SYNTAXES), st.booleans())
+@example(SIGNED_OUTSIDE, IMPLICIT, True)
 def test_whatever_pydicom_writes_is_read_as_pydicom_reads_it(content: Described, syntax: str, preamble: bool) -> None:
     data = try_writing(built(content), syntax, preamble=preamble)
     if len(data) < 132:  # store.md §2
