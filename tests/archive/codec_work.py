@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from hounsfield.archive.codec_process import still_alive
 from hounsfield.errors import NotFound
@@ -24,6 +25,17 @@ def crash() -> bytes:
 def sleep(seconds: float) -> bytes:
     time.sleep(seconds)
     return b"slept"
+
+
+def sleep_noting(folder: str, seconds: float) -> bytes:
+    Path(folder, str(os.getpid())).touch()
+    return sleep(seconds)
+
+
+def be_killed(folder: str) -> bytes:
+    Path(folder, str(os.getpid())).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    return b""
 
 
 def sleep_with_signs_of_life(seconds: float) -> bytes:

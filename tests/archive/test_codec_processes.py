@@ -17,6 +17,7 @@ from hounsfield.archive.codec_processes import CodecFailure, CodecProcesses, Cod
 from hounsfield.errors import InternalError, NotAcceptable, NotFound
 from tests.archive.codec_work import (
     allocate,
+    be_killed,
     crash,
     double,
     fail,
@@ -24,6 +25,7 @@ from tests.archive.codec_work import (
     pid,
     refuse,
     sleep,
+    sleep_noting,
     sleep_with_signs_of_life,
 )
 
@@ -69,16 +71,30 @@ async def test_a_crash_fails_only_its_own_request(pool: CodecProcesses) -> None:
     assert await pool.run(double, b"y") == b"yy"
 
 
-async def test_a_process_killed_in_mid_work_is_replaced(pool: CodecProcesses) -> None:
-    work = asyncio.create_task(pool.run(sleep, 30))
-    while not pool.pids:
+async def test_work_whose_process_is_killed_is_done_by_another(pool: CodecProcesses, tmp_path: Path) -> None:
+    work = asyncio.create_task(pool.run(sleep_noting, str(tmp_path), 2.0))
+    while not (begun := list(tmp_path.iterdir())):
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.3)
-    (victim,) = pool.pids
-    os.kill(victim, signal.SIGKILL)
+    os.kill(int(begun[0].name), signal.SIGKILL)
+    assert await work == b"slept"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+async def test_work_that_is_killed_twice_is_given_up(pool: CodecProcesses, tmp_path: Path) -> None:
     with pytest.raises(CodecFailure):
-        await work
-    assert int(await pool.run(pid)) != victim
+        await pool.run(be_killed, str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 2
+    assert await pool.run(double, b"x") == b"xx"
+
+
+async def test_nobody_misses_processes_killed_while_idle(pool: CodecProcesses) -> None:
+    await asyncio.gather(pool.run(sleep, 0.1), pool.run(sleep, 0.1))
+    killed = pool.pids
+    for process in killed:
+        os.kill(process, signal.SIGKILL)
+    found = await asyncio.gather(*(pool.run(double, data) for data in (b"x", b"y")))
+    assert found == [b"xx", b"yy"]
+    assert len(killed) == 2 and not {*killed} & {*pool.pids}
 
 
 async def test_silence_is_ended_and_signs_of_life_are_heard() -> None:
@@ -155,7 +171,7 @@ async def test_closing_ends_what_is_under_way() -> None:
     (process,) = pool.pids
     await pool.close()
     results = await asyncio.gather(*work, return_exceptions=True)
-    assert [type(result) for result in results] == [CodecFailure, CodecsBusy]
+    assert [type(result) for result in results] == [CodecsBusy, CodecsBusy]
     assert not exists(process)
 
 

@@ -103,15 +103,18 @@ async def test_codecs_that_do_not_answer(make: Callable[..., Place], size: int, 
 
 
 @SIZES
-async def test_a_codec_process_that_dies(make: Callable[..., Place], size: int) -> None:
+@pytest.mark.parametrize(("by", "recompressed"), [(signal.SIGSEGV, 0), (signal.SIGKILL, 1)])
+async def test_a_codec_process_that_dies(make: Callable[..., Place], size: int, by: int, recompressed: int) -> None:
+    """Of a file it cannot read, or because somebody else ended it: then another does the work."""
     place = make()
     task = asyncio.create_task(place.store(size))
     while not (pids := place.archive.codecs.pids):
         await asyncio.sleep(0.001)
-    os.kill(pids[0], signal.SIGKILL)
+    os.kill(pids[0], by)
     (outcome,), file = await task
     assert outcome.path is not None
-    assert place.stored() == [file]
+    assert file in place.stored()
+    assert (await statistics.count(place.archive.database)).recompressed == recompressed
 
 
 @SIZES

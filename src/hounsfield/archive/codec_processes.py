@@ -8,6 +8,7 @@ nothing with it but the request it was working for.
 import asyncio
 import os
 import pickle
+import signal
 import socket
 import struct
 import subprocess
@@ -65,6 +66,16 @@ class CodecFailure(NotAcceptable):
     """The work crashed its process, or took too long: a broken or a hostile file."""
 
 
+_FAILED = "The image cannot be converted: a codec failed."
+_STOPPING = "The server is stopping."
+_FROM_OUTSIDE = frozenset((-signal.SIGKILL, -signal.SIGTERM))
+"""How a process ends that did not end itself."""
+
+
+class _Ended(Exception):
+    """The process is gone, or about to be."""
+
+
 class CodecsBusy(StoreUnavailable):
     """More work waits than this server takes on."""
 
@@ -91,8 +102,9 @@ class CodecProcesses:
     async def run(self, function: Callable[..., bytes], *arguments: object) -> bytes:
         """What ``function`` gives in a codec process. It is named by its module, and that is imported there.
 
-        Raises what ``function`` raises of our errors (as its nearest class of hounsfield.errors), CodecFailure if its
-        process crashes or is silent for too long, CodecsBusy if too much is waiting, InternalError for any other error.
+        It may be run a second time, where its process was killed by somebody else. Raises what it raises of our errors
+        (as their nearest class of hounsfield.errors), CodecFailure if its process crashes or is silent for too long,
+        CodecsBusy if too much is waiting, InternalError for any other error.
         Work that is begun goes on if the caller is cancelled: its process is of use to others afterwards.
         """
         request = pickle.dumps((function, arguments), protocol=pickle.HIGHEST_PROTOCOL)
@@ -100,15 +112,7 @@ class CodecProcesses:
         if self._closed or crowded or self._waiting_bytes + len(request) > self.limits.waiting_bytes:
             raise CodecsBusy("The server is busy converting images. Try again in a moment.")
         await self._turn(len(request))
-        process = self._idle.pop() if self._idle else None
-        if process is None:
-            try:
-                process = _Process(self.limits)
-            except OSError as error:
-                self._next()
-                raise StoreUnavailable("No process for converting images can be started.") from error
-        self._busy.add(process)
-        task = asyncio.create_task(self._work(process, request))
+        task = asyncio.create_task(self._work(request))
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return await asyncio.shield(task)
@@ -120,7 +124,7 @@ class CodecProcesses:
             self._expiry.cancel()
         for future in self._waiting:
             if not future.done():
-                future.set_exception(CodecsBusy("The server is stopping."))
+                future.set_exception(CodecsBusy(_STOPPING))
         self._waiting.clear()
         for process in (*self._idle, *self._busy):
             process.kill()
@@ -158,21 +162,49 @@ class CodecProcesses:
                 return
         self._free += 1
 
-    async def _work(self, process: "_Process", request: bytes) -> bytes:
+    async def _work(self, request: bytes) -> bytes:
+        try:
+            answer = await self._answer(self._idle.pop() if self._idle else self._started(), request)
+            if answer is None:
+                answer = await self._answer(self._started(), request)
+        finally:
+            self._next()
+        if answer is None:
+            raise CodecFailure(_FAILED)
+        return _result(*answer)
+
+    def _started(self) -> "_Process":
+        if self._closed:
+            raise CodecsBusy(_STOPPING)
+        try:
+            return _Process(self.limits)
+        except OSError as error:
+            raise StoreUnavailable("No process for converting images can be started.") from error
+
+    async def _answer(self, process: "_Process", request: bytes) -> tuple[Reply, bytes] | None:
+        """What the process says; None if somebody else ended it, before or in the middle of the work.
+
+        That says nothing about the file: the kernel takes codec processes first when memory is short, idle ones too.
+        """
+        self._busy.add(process)
         whole = False
         try:
             answer = await process.work(request)
-            whole = True
+            whole = not self._closed
+            return answer
+        except _Ended:
+            process.kill()  # if it only closed its end
+            if await process.gone() not in _FROM_OUTSIDE:
+                raise CodecFailure(_FAILED) from None
+            return None
         finally:
-            if whole and not self._closed:
+            if whole:
                 self._idle.append(process)
                 self._expire(process)
             else:
                 process.kill()
                 await process.gone()
             self._busy.discard(process)
-            self._next()
-        return _result(*answer)
 
     def _finished(self, task: asyncio.Task[bytes]) -> None:
         self._tasks.discard(task)
@@ -229,7 +261,8 @@ class _Process:
         return self._process.pid
 
     async def work(self, request: bytes) -> tuple[Reply, bytes]:
-        """Send a request and wait for its answer. Raises CodecFailure if the process dies or is silent for too long."""
+        """Send a request and wait for its answer. Raises _Ended if the process dies, CodecFailure if it is silent for
+        too long."""
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection(sock=self._socket, limit=PIPE_BYTES)
@@ -250,7 +283,7 @@ class _Process:
         except TimeoutError:
             raise CodecFailure("The image takes too long to convert.") from None
         except (asyncio.IncompleteReadError, OSError):
-            raise CodecFailure("The image cannot be converted: a codec failed.") from None
+            raise _Ended from None
 
     def end(self) -> None:
         """Have an idle process end; nobody waits for it."""
@@ -265,9 +298,9 @@ class _Process:
             self._socket.close()
         self._process.kill()
 
-    async def gone(self) -> None:
-        """Wait until the killed process is gone."""
-        await asyncio.to_thread(self._process.wait)
+    async def gone(self) -> int:
+        """Wait until a process that dies is gone; minus the number of the signal that ended it, or its exit status."""
+        return await asyncio.to_thread(self._process.wait)
 
 
 def _result(kind: Reply, body: bytes) -> bytes:

@@ -121,6 +121,7 @@ def recompress_data(data: bytes, uid: str, max_bytes: int) -> bytes:
 def recompress_file(source: str, out: str, uid: str, max_bytes: int) -> bytes:
     """In a codec process: writes to the empty file at ``out`` and gives the frame index. Raises CannotTranscode."""
     with Path(source).open("rb") as stored, Path(out).open("r+b") as made:
+        made.truncate()  # a process that was killed may have written a part
         # Mapped, not read: the kernel gives back pages that are done with.
         received = memoryview(mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ))
         _transcode(received, made, uid, max_bytes)

@@ -115,6 +115,7 @@ def _append(file: Descriptor, data: bytes) -> None:
 def transcode_file(source: str, out: str, source_uid: str, target_uid: str, max_bytes: int) -> bytes:
     """In a codec process: the file at ``source`` in another syntax, written to the empty file at ``out``."""
     with Path(source).open("rb") as stored, Path(out).open("r+b") as made:
+        made.truncate()  # a process that was killed may have written a part
         # Mapped, not read: the kernel gives back pages that are done with.
         data = memoryview(mmap.mmap(stored.fileno(), 0, access=mmap.ACCESS_READ))
         transcode(
