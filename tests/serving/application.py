@@ -5,11 +5,11 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hounsfield.serving.process import Serving
+from hounsfield.serving.process import MAX_DESCRIPTORS, Serving
 from hounsfield.serving.supervisor import listen
 from hounsfield.storage.descriptor import Descriptor, FileRange
 
@@ -176,13 +176,18 @@ async def answer(send: Any, status: int, body: bytes) -> None:
 
 
 class Running:
-    """A server in this process and loop."""
+    """A server in this process and loop; ``wrap`` may take the place of its listener."""
 
-    def __init__(self, application: Echo) -> None:
+    def __init__(
+        self,
+        application: Echo,
+        max_descriptors: int = MAX_DESCRIPTORS,
+        wrap: Callable[[socket.socket], Any] = lambda sock: sock,
+    ) -> None:
         self.application = application
-        self.listener = listen("127.0.0.1", 0)
+        self.listener = wrap(listen("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
-        self.serving = Serving(application, self.listener, [0], 0)
+        self.serving = Serving(application, self.listener, [0], 0, max_descriptors)
         self.stop = asyncio.Event()
         self.drain_seconds = 5.0
         self.clients: list[Client] = []
@@ -273,9 +278,9 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def running(application: Echo) -> AsyncIterator[Running]:
-    """A server that serves ``application``."""
-    server = Running(application)
+async def running(application: Echo, **options: Any) -> AsyncIterator[Running]:
+    """A server that serves ``application``; options as :class:`Running` has them."""
+    server = Running(application, **options)
     task = asyncio.create_task(server.serving.run(server.stop, server.drain_seconds))
     try:
         yield server

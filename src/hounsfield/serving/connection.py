@@ -79,7 +79,8 @@ class Connection:
         self._lingered = 0
         self.output = Output(self.loop, sock, self._lose)
         """Where answers go."""
-        self._last_active = self._head_began = self.loop.time()
+        self.last_active = self._head_began = self.loop.time()
+        """When something was received last, or an answer was complete."""
         self._resume()
 
     # --- what an exchange calls ---
@@ -122,23 +123,28 @@ class Connection:
 
     # --- what the process calls ---
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether no request is under way; its head may be."""
+        return self._exchange is None and not self._closing
+
     def look_at_clock(self, now: float) -> None:
         """End what takes too long; called every few seconds."""
         exchange = self._exchange
         if exchange is None:
             if self._pending and not self._closing and now - self._head_began > HEAD_SECONDS:
                 self._refuse(408, "The request took too long.")
-            elif now - self._last_active > (LINGER_SECONDS if self._closing else IDLE_SECONDS):
+            elif now - self.last_active > (LINGER_SECONDS if self._closing else IDLE_SECONDS):
                 self._lose()
         elif self.output.is_waiting:
             if now - self.output.last_active > STALL_SECONDS:
                 self._lose()
-        elif exchange.is_waiting and not exchange.body_complete and now - self._last_active > STALL_SECONDS:
+        elif exchange.is_waiting and not exchange.body_complete and now - self.last_active > STALL_SECONDS:
             exchange.break_body()
 
     def drain(self) -> None:
         """Finish what is under way and end."""
-        if self._exchange is None and not self._closing:
+        if self.is_unused:
             self._lose()
         elif self._exchange is not None and self._exchange.upgraded:
             self._exchange.break_body()
@@ -177,7 +183,7 @@ class Connection:
         if not count or self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._lose()
             return
-        self._last_active = self.loop.time()
+        self.last_active = self.loop.time()
         exchange = self._exchange
         if self._filling is not None:
             self._received(count)
@@ -204,7 +210,7 @@ class Connection:
         """Begin with the next request if its head is complete."""
         pending = self._pending
         if not self._searched:
-            self._head_began = self._last_active
+            self._head_began = self.last_active
             while pending[:2] == b"\r\n":  # RFC 9112 §2.2
                 del pending[:2]
         end = end_of_head(pending, max(0, self._searched - 3))
@@ -353,7 +359,7 @@ class Connection:
         if self._serving.draining:
             self._lose()
             return
-        self._last_active = self.loop.time()
+        self.last_active = self.loop.time()
         self._resume()
         if self._pending:
             self._begin()
@@ -385,7 +391,7 @@ class Connection:
             self._lose()
             return
         self._closing = True
-        self._last_active = self.loop.time()
+        self.last_active = self.loop.time()
         self.loop.call_later(LINGER_SECONDS, self._lose)
         self._resume()
 

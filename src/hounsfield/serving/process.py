@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import math
 import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, MutableSequence
 from contextlib import suppress
 from email.utils import formatdate
+from heapq import nsmallest
+from operator import attrgetter
 from typing import Any
 
 from hounsfield.processors import keep_to_one
@@ -27,10 +30,14 @@ MOST_YIELDS = 20
 BODY_BYTES = 64 << 20
 """Memory of a process for bodies that are being received, in large pieces; beyond it pieces are small."""
 FILES_LEFT = 512
-"""Descriptors kept for files and databases."""
+"""Descriptors kept for files and databases; half of them where fewer than twice as many are allowed."""
 MAX_DESCRIPTORS = 65_536
-OUT_OF_DESCRIPTORS_SECONDS = 0.5
-"""Pause before accepting again when the system has no descriptor or memory for another connection."""
+NO_ROOM_SECONDS = 0.5
+"""Pause before accepting again when there is no room, descriptor or memory for another connection."""
+ENDED_AT_A_TIME = 16
+"""One in so many unused connections is ended when there is no room: looking for them costs more than ending them."""
+SAID_SECONDS = 60
+"""How often the log says that there is no room."""
 
 UNPACED = b"reno"
 """Congestion control of connections that do not leave this machine, such as a proxy's. BBR, which many systems are set
@@ -45,7 +52,12 @@ class Serving:
     """What the connections of one process share."""
 
     def __init__(
-        self, application: Application, listener: socket.socket, counts: MutableSequence[int], slot: int
+        self,
+        application: Application,
+        listener: socket.socket,
+        counts: MutableSequence[int],
+        slot: int,
+        max_descriptors: int = MAX_DESCRIPTORS,
     ) -> None:
         """``counts`` are the connections of every process, shared by all; ours is at ``slot``."""
         self.application = application
@@ -59,8 +71,13 @@ class Serving:
         self._slot = slot
         self.connections: set[Connection] = set()
         """Those that are open."""
-        self._max_connections = _raise_descriptor_limit() - FILES_LEFT
+        descriptors = _raise_descriptor_limit(max_descriptors)
+        if descriptors < 2 * FILES_LEFT:
+            logger.warning("Only %d open files are allowed (ulimit -n): too few for many clients.", descriptors)
+        self._max_connections = descriptors - min(FILES_LEFT, descriptors // 2)
         self._accepting = False
+        self._has_no_room = False
+        self._said = -math.inf
         self._emptied = asyncio.Event()
 
     async def run(self, stop: asyncio.Event, drain_seconds: float) -> None:
@@ -92,11 +109,11 @@ class Serving:
         self._counts[self._slot] = len(self.connections)
         if self.draining and not self.connections:
             self._emptied.set()
-        elif not self._accepting and not self.draining:
+        else:
             self._accept_on()
 
     def _accept_on(self) -> None:
-        if not self._accepting and not self.draining:
+        if not self._accepting and not self._has_no_room and not self.draining:
             self._accepting = True
             self.loop.add_reader(self._listener.fileno(), self._acceptable)
 
@@ -125,21 +142,50 @@ class Serving:
     def _accept(self) -> None:
         if self.draining:
             return
+        if len(self.connections) >= self._max_connections and not self._make_room("their limit is reached"):
+            return
         try:
             sock, client = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
-            logger.error("No connection can be accepted: %s", error.strerror)
-            self._accept_off()
-            self.loop.call_later(OUT_OF_DESCRIPTORS_SECONDS, self._accept_on)
+            self._make_room(error.strerror or type(error).__name__)
+            self._wait_for_room()
             return
         server = sock.getsockname()
         prepare(sock, is_local=client[0] == server[0])
         self.connections.add(Connection(self, sock, client[:2], server[:2]))
         self._counts[self._slot] = len(self.connections)
-        if len(self.connections) >= self._max_connections:
+
+    def _make_room(self, reason: str) -> bool:
+        """End connections on which nothing is under way, those first that were used longest ago; else wait for some.
+
+        Without this, whoever opens connections and leaves them there shuts everybody else out for minutes.
+        """
+        count = len(self.connections)
+        unused = [connection for connection in self.connections if connection.is_unused]
+        ended = nsmallest(-(-len(unused) // ENDED_AT_A_TIME), unused, key=attrgetter("last_active"))
+        for connection in ended:
+            connection.drain()
+        if (now := self.loop.time()) - self._said >= SAID_SECONDS:
+            self._said = now
+            logger.warning(
+                "No room for another connection: %s. Of %d, %d are unused, and the oldest %d of these are ended.",
+                reason, count, len(unused), len(ended),
+            )  # fmt: skip
+        if not ended:
+            self._wait_for_room()
+        return bool(ended)
+
+    def _wait_for_room(self) -> None:
+        if not self._has_no_room:
+            self._has_no_room = True
             self._accept_off()
+            self.loop.call_later(NO_ROOM_SECONDS, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        self._has_no_room = False
+        self._accept_on()
 
     async def _clock(self) -> None:
         elapsed = 0
@@ -222,12 +268,13 @@ def serve(
     uvloop.run(run())
 
 
-def _raise_descriptor_limit() -> int:
-    """As many descriptors as are allowed, within reason: every connection and every open file takes one."""
+def _raise_descriptor_limit(wanted: int) -> int:
+    """Allow as many descriptors as the system lets us, up to ``wanted``; every connection and open file takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    return max(2 * FILES_LEFT, soft)
+    return wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)
