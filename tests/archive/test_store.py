@@ -1,11 +1,12 @@
 """Store when the database or the object store fails underneath (store.md §§5, 6)."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from pydicom.dataset import Dataset
@@ -239,10 +240,10 @@ async def test_a_mistake_of_ours_costs_one_instance(
     real = part10.read_instance
     unlucky = ds.SOPInstanceUID.encode()
 
-    def stumble(upload: Upload) -> part10.Instance:
+    def stumble(upload: Upload, *, only_short: bool) -> part10.Instance:
         if unlucky in upload.read_at(0, upload.size):
             raise ValueError(str(ds.PatientName))
-        return real(upload)
+        return real(upload, only_short=only_short)
 
     monkeypatch.setattr(admission, "read_instance", stumble)
     outcomes = await fragile.store(*datasets)
@@ -265,3 +266,26 @@ async def test_the_file_of_a_duplicate_goes_and_its_neighbours_are_stored_even_i
     kept = [first.SOPInstanceUID, second.SOPInstanceUID]
     assert fragile.stored_files() == sorted(kept if deletes else [*kept, first.SOPInstanceUID])
     assert await fragile.visible() == set(kept)
+
+
+async def test_headers_that_take_long_are_read_beside_the_event_loop(
+    fragile: Fragile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would be answered while one client's file is read."""
+    read: list[bool] = []
+
+    def reading(*arguments: Any, **options: Any) -> Any:
+        found = original(*arguments, **options)
+        read.append(threading.current_thread() is threading.main_thread())
+        return found
+
+    original = part10.read_instance
+    monkeypatch.setattr(admission, "read_instance", reading)
+    long = factories.dataset()
+    for number in range(3_000):
+        long.add_new(0x00290010 + number, "LO", "")
+    for ds, at_once in ((factories.dataset(), True), (long, False)):
+        (outcome,) = await fragile.store(ds)
+        assert outcome.failure is None
+        assert read == [at_once]
+        read.clear()

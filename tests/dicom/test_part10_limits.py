@@ -19,6 +19,7 @@ from pydicom.uid import UID
 
 from hounsfield.dicom import dataset_reader
 from hounsfield.dicom import source as source_module
+from hounsfield.dicom.dataset_reader import LongHeader
 from hounsfield.dicom.json_model import metadata_json
 from hounsfield.dicom.part10 import Instance, read_instance
 from hounsfield.dicom.source import BytesSource, UnreadableInstance
@@ -37,7 +38,7 @@ from tests.dicom.elements import (
     item,
     sequence,
 )
-from tests.dicom.samples import SMALL_SET
+from tests.dicom.samples import SMALL_SET, Sample
 
 
 def read(data: bytes) -> Instance:
@@ -281,3 +282,51 @@ def test_every_native_syntax_reads_the_same(values: dict[str, object], nested: l
         assert models[0]["00100010"]["Value"] == [{"Alphabetic": values["PatientName"]}]
     if "SeriesNumber" in values:
         assert models[0]["00200011"]["Value"] == [values["SeriesNumber"]]
+
+
+def _long_headers() -> Iterator[tuple[str, bytes]]:
+    """Files of less than a megabyte that take the reader long."""
+    yield "elements never met", b"".join(header(0x00290010 + n, "LO", 0) for n in range(60_000))
+    yield "items", sequence(0x00081115, [item(b"")] * 60_000)
+    yield "items without length", sequence(0x00081115, [item(b"", undefined=True)] * 40_000, undefined=True)
+    yield "sequences", b"".join(sequence(0x00290010 + n, []) for n in range(40_000))
+    yield "bulk values", b"".join(element(0x00290010 + n, "OB") for n in range(40_000))
+    yield "numbers", b"".join(element(0x30060050 + n, "DS", b"1\\" * 32_000) for n in range(10))
+    yield "text", element(0x00189908, "UC", b"a\\" * 400_000)
+
+
+@pytest.mark.parametrize(("data"), [pytest.param(data, id=name) for name, data in _long_headers()])
+def test_where_only_short_headers_are_wanted_long_ones_are_given_up_soon(data: bytes) -> None:
+    source = BytesSource(file(IDENTITY + data))
+    assert source.size < 1 << 20
+    read_instance(source)
+    with within(megabytes=40, seconds=1), pytest.raises(LongHeader):
+        read_instance(source, only_short=True)
+
+
+def test_where_only_short_headers_are_wanted_nothing_is_inflated() -> None:
+    compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    pieces = [compressor.compress(IDENTITY + header(0x7FE00010, "OB", 200 << 20))]
+    pieces += [compressor.compress(bytes(1 << 20)) for _ in range(200)]
+    source = BytesSource(file(b"".join(pieces) + compressor.flush(), DEFLATED))
+    with within(megabytes=1, seconds=0.1), pytest.raises(LongHeader):
+        read_instance(source, only_short=True)
+    assert read_instance(source).transfer_syntax == DEFLATED
+
+
+@pytest.mark.parametrize("sample", SMALL_SET, ids=lambda sample: sample.name)
+def test_short_headers_are_read_the_same_either_way(sample: Sample) -> None:
+    source = BytesSource(sample.path.read_bytes())
+    try:
+        whole = read_instance(source)
+    except UnreadableInstance:
+        with pytest.raises(UnreadableInstance):
+            read_instance(source, only_short=True)
+        return
+    try:
+        short = read_instance(source, only_short=True)
+    except LongHeader:
+        assert whole.transfer_syntax == DEFLATED or len(metadata_json(whole.dataset)) > 50_000
+        return
+    assert (short.dataset, short.problems, short.left_out) == (whole.dataset, whole.problems, whole.left_out)
+    assert (short.frames and short.frames.to_bytes()) == (whole.frames and whole.frames.to_bytes())

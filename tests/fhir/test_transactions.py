@@ -370,6 +370,19 @@ async def test_bundles_have_a_limit(client: httpx.AsyncClient, monkeypatch: pyte
     assert is_outcome(await client.post(BASE, json=bundle), 413, "too-costly")
 
 
+async def test_what_is_indexed_at_once_has_a_limit(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else can write meanwhile."""
+    monkeypatch.setattr(writes, "MAX_ROWS", 100)
+    names = [{"family": f"Name{number}"} for number in range(30)]  # two rows each
+    few, many = patient(name=names), patient(name=names * 2 + [{"family": f"Other{number}"} for number in range(30)])
+    assert (await client.post("Patient", json=few)).status_code == 201
+    assert is_outcome(await client.post("Patient", json=many), 413, "too-costly")
+    bundle = transaction(entry("POST", "Patient", few), entry("POST", "Patient", few))
+    assert is_outcome(await client.post(BASE, json=bundle), 413, "too-costly")
+    assert (await client.get("Patient")).json()["total"] == 1
+    assert statuses(await post(client, {**bundle, "type": "batch"})) == ["201 Created"] * 2
+
+
 async def test_batch_entries_stand_alone(client: httpx.AsyncClient) -> None:
     await client.put("Patient/a", json={"id": "a", **patient()})
     answer = await post(

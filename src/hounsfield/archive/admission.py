@@ -10,6 +10,7 @@ from hounsfield.archive.index_values import instance_number, series_values, sop_
 from hounsfield.archive.recompression import can_be_recompressed
 from hounsfield.archive.tag_values import checked, tag_values
 from hounsfield.dicom import uid
+from hounsfield.dicom.dataset_reader import LongHeader
 from hounsfield.dicom.json_model import metadata_json
 from hounsfield.dicom.part10 import Instance, read_instance
 from hounsfield.dicom.source import UnreadableInstance
@@ -28,7 +29,7 @@ _STUDY_INSTANCE_UID = "0020000D"
 _SERIES_INSTANCE_UID = "0020000E"
 
 INLINE_BYTES = 1024 * 1024
-"""Uploads up to this size are read on the event loop: cheaper than a hop to a thread, and their headers are small."""
+"""Uploads up to this size are read on the event loop if their header is short: cheaper than a hop to a thread."""
 
 
 class FailureReason(IntEnum):
@@ -89,13 +90,15 @@ class Prepared:
 async def prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tuple[Outcome, Prepared | None]:
     """What became of an upload so far, and the instance if it may be stored.
 
-    Small ones are read on the event loop, large ones in a thread. Raises StoreUnavailable.
+    Small ones are read on the event loop, large ones and those with a long header in a thread. Raises StoreUnavailable.
     """
     tags = archive.tags.current
     while True:
-        if upload.size <= INLINE_BYTES:
-            outcome, found = prepare_with(archive, upload, request, tags)
-        else:
+        try:
+            if upload.size > INLINE_BYTES:
+                raise LongHeader
+            outcome, found = prepare_with(archive, upload, request, tags, only_short=True)
+        except LongHeader:
             outcome, found = await asyncio.to_thread(prepare_with, archive, upload, request, tags)
         if found is not None or not tags.tags:
             return outcome, found
@@ -106,11 +109,11 @@ async def prepare(archive: Archive, upload: Upload, request: StoreRequest) -> tu
 
 
 def prepare_with(
-    archive: Archive, upload: Upload, request: StoreRequest, tags: TagSet
+    archive: Archive, upload: Upload, request: StoreRequest, tags: TagSet, *, only_short: bool = False
 ) -> tuple[Outcome, Prepared | None]:
-    """:func:`prepare` with these extended query tags, in the calling thread."""
+    """:func:`prepare` with these extended query tags, in the calling thread. ``only_short`` as for read_instance."""
     try:
-        instance = read_instance(upload)
+        instance = read_instance(upload, only_short=only_short)
     except UnreadableInstance:
         return Outcome(failure=FailureReason.VALIDATION), None
     verdict = validate_for_store(

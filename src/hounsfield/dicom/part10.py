@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from struct import Struct
 
-from hounsfield.dicom.dataset_reader import FIRST_WINDOW, BulkValue, Dataset, DatasetReader, Problem
+from hounsfield.dicom.dataset_reader import FIRST_WINDOW, BulkValue, Dataset, DatasetReader, LongHeader, Problem
 from hounsfield.dicom.encodings import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, LONG_HEADER, Encoding
 from hounsfield.dicom.frames import FrameIndex, index_frames
 from hounsfield.dicom.source import ByteSource, InflatedSource, UnreadableInstance
@@ -49,14 +49,15 @@ class Instance:
         return values[0] if isinstance(values[0], str) else str(values[0])
 
 
-def read_instance(source: ByteSource) -> Instance:
+def read_instance(source: ByteSource, *, only_short: bool = False) -> Instance:
     """Reads one instance; raises UnreadableInstance (text free of values) for anything else.
 
-    Reads the header and, of pixel data, only item headers; memory is bounded by the limits of dataset_reader.
+    Reads the header and, of pixel data, only item headers; memory is bounded by the limits of dataset_reader. With
+    ``only_short``, time is too: LongHeader is raised after some 50 ms at most.
     """
-    opened = open_file(source)
+    opened = open_file(source, only_short=only_short)
     source, syntax, encoding = opened.source, opened.syntax, opened.encoding
-    reader = DatasetReader(source, encoding)
+    reader = DatasetReader(source, encoding, only_short=only_short)
     reader.read(opened.start, opened.window)
     pixels, frames = reader.pixels, None
     if pixels is not None and (pixels.fragments is not None or syntax is None or syntax.native):
@@ -111,8 +112,9 @@ class OpenedFile:
     stream_start: int | None
 
 
-def open_file(source: ByteSource) -> OpenedFile:
-    """Finds where the dataset begins and how it is written. Raises UnreadableInstance."""
+def open_file(source: ByteSource, *, only_short: bool = False) -> OpenedFile:
+    """Finds where the dataset begins and how it is written. Raises UnreadableInstance, and LongHeader with
+    ``only_short`` where the dataset has to be inflated."""
     if source.size < _MIN_SIZE:
         raise UnreadableInstance("The file is too short to be a DICOM instance.")
     window = source.read_at(0, FIRST_WINDOW)
@@ -120,6 +122,8 @@ def open_file(source: ByteSource) -> OpenedFile:
     syntax, start = _file_meta(source, window, start)
     stream_start = None
     if syntax is not None and syntax.deflated:
+        if only_short:
+            raise LongHeader
         stream_start = start
         source, start, window = InflatedSource(source, start), 0, b""
     head = window[start : start + 8] if start + 8 <= len(window) else source.read_at(start, 8)

@@ -13,13 +13,16 @@ from hounsfield.fhir.conditions import Condition
 from hounsfield.fhir.content import pack_former, unpack
 from hounsfield.fhir.drafts import Draft
 from hounsfield.fhir.indexing import Indexed
-from hounsfield.fhir.outcomes import Invalid, ResourceConflict
+from hounsfield.fhir.outcomes import Invalid, ResourceConflict, TooLarge
 from hounsfield.fhir.search import where
 from hounsfield.fhir.search_parameters import TYPES
 
 _CREATE, _UPDATE, _DELETE = 0, 1, 2
 _CHUNK = 500
 """Placeholders in one list; SQLite allows many more, but the statement text should stay cacheable."""
+
+MAX_ROWS = 250_000
+"""Index rows of one unit: some seconds, in which nobody else can write. A study of 100,000 instances needs half."""
 
 _HEAD = (
     "INSERT INTO fhir_head (id, sequence, updated) VALUES (1, ?, ?) "
@@ -67,6 +70,7 @@ class Writes:
         self.now = 0
         self._targets: dict[str, tuple[int | None, str]] = {}
         self._removed: dict[str, int | None] = {}
+        self._rows = 0
 
     async def begin(self, count: int) -> None:
         """Take the lock, and sequence numbers for ``count`` writes."""
@@ -89,7 +93,10 @@ class Writes:
         return None if row is None else Current(row[0], name, row[1], bool(row[2]), row[3], row[4])
 
     async def save(self, name: str, draft: Draft, current: Current | None, entry: int | None) -> Written:
-        """Make ``draft`` the next version of ``name``."""
+        """Make ``draft`` the next version of ``name``. Raises TooLarge where the unit comes to too many index rows."""
+        self._rows += sum(len(getattr(draft.indexed, group)) for group in _ROWS)
+        if self._rows > MAX_ROWS:
+            raise TooLarge(f"What is to be found by would take more than {MAX_ROWS} index entries.", code="too-costly")
         self._sequence += 1
         new = current is None or current.deleted
         version = current.version + 1 if current else 1
