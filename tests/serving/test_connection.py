@@ -449,6 +449,24 @@ async def test_clients_that_take_too_long(monkeypatch: pytest.MonkeyPatch) -> No
         assert echo.disconnects == 1
 
 
+async def test_bodies_that_trickle_in_end_those_that_come_slowly_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "CLOCK_SECONDS", 1)
+    monkeypatch.setattr(connection, "STALL_SECONDS", 1.5)
+    echo = Echo()
+    async with running(echo) as server:
+        trickling, slow = await server.connect(), await server.connect()
+        await trickling.send(post(bytes(5_000))[:-5_000])
+        await slow.send(post(bytes(5_000))[:-5_000])
+        for _ in range(50):  # 10 and 1,000 bytes a second
+            await trickling.send(b"x")
+            await slow.send(bytes(100))
+            await asyncio.sleep(0.1)
+        assert echo.cut_off == 1
+        assert (await trickling.response())[0] == 400
+        assert (await slow.response())[0] == 200
+        assert [len(body) for body in echo.bodies] == [5_000]
+
+
 async def test_stopping_lets_answers_finish() -> None:
     echo = Echo()
     async with running(echo) as server:

@@ -30,6 +30,9 @@ IDLE_SECONDS = 130
 """How long a connection may lie unused; the reference server's default."""
 STALL_SECONDS = 60
 """How long a client may send nothing of a body, or take nothing of an answer, that is under way."""
+MIN_BODY_RATE = 240
+"""Bytes a second, over STALL_SECONDS, below which a body counts as standing still; the reference server's default.
+Else one byte a minute would keep a connection for ever."""
 LINGER_SECONDS = 5
 """How long what a client still sends is thrown away after an answer that did not wait for it. Closing at once would
 reset the connection, and the client might never see the answer."""
@@ -79,7 +82,8 @@ class Connection:
         self._lingered = 0
         self.output = Output(self.loop, sock, self._lose)
         """Where answers go."""
-        self.last_active = self._head_began = self.loop.time()
+        self._body_bytes = 0  # received for the current request since ``_rated_since``
+        self.last_active = self._head_began = self._rated_since = self.loop.time()
         """When something was received last, or an answer was complete."""
         self._resume()
 
@@ -139,8 +143,18 @@ class Connection:
         elif self.output.is_waiting:
             if now - self.output.last_active > STALL_SECONDS:
                 self._lose()
-        elif exchange.is_waiting and not exchange.body_complete and now - self.last_active > STALL_SECONDS:
+        elif exchange.body_complete or not exchange.is_waiting:
+            self._rated_since, self._body_bytes = now, 0
+        elif now - self.last_active > STALL_SECONDS or self._is_slow(now):
             exchange.break_body()
+
+    def _is_slow(self, now: float) -> bool:
+        """Whether the client, which is waited for, has sent next to nothing of a body for long."""
+        if now - self._rated_since < STALL_SECONDS:
+            return False
+        is_slow = self._body_bytes < MIN_BODY_RATE * (now - self._rated_since)
+        self._rated_since, self._body_bytes = now, 0
+        return is_slow
 
     def drain(self) -> None:
         """Finish what is under way and end."""
@@ -184,6 +198,7 @@ class Connection:
             self._lose()
             return
         self.last_active = self.loop.time()
+        self._body_bytes += count
         exchange = self._exchange
         if self._filling is not None:
             self._received(count)
@@ -233,6 +248,7 @@ class Connection:
         head.scope.update(self._addresses)
         head.scope["extensions"] = {**_EXTENSIONS, "hounsfield.upgrade": {}} if head.upgrades else _EXTENSIONS
         exchange = self._exchange = Exchange(self, head)
+        self._rated_since, self._body_bytes = self.last_active, len(pending)
         if head.length is None:
             self._pending = bytearray()
             if pending:
