@@ -381,6 +381,13 @@ async def test_what_is_indexed_at_once_has_a_limit(client: httpx.AsyncClient, mo
     assert is_outcome(await client.post(BASE, json=bundle), 413, "too-costly")
     assert (await client.get("Patient")).json()["total"] == 1
     assert statuses(await post(client, {**bundle, "type": "batch"})) == ["201 Created"] * 2
+    # What stays as it is does not count, what goes does.
+    made = (await client.post("Patient", json=few)).json()
+    for again in range(3):
+        made["name"][0] = {"family": f"Again{again}"}
+        assert (await client.put(f"Patient/{made['id']}", json=made)).status_code == 200
+    made["name"] = [{"family": f"New{number}"} for number in range(30)]
+    assert is_outcome(await client.put(f"Patient/{made['id']}", json=made), 413, "too-costly")
 
 
 async def test_batch_entries_stand_alone(client: httpx.AsyncClient) -> None:

@@ -22,7 +22,8 @@ _CHUNK = 500
 """Placeholders in one list; SQLite allows many more, but the statement text should stay cacheable."""
 
 MAX_ROWS = 250_000
-"""Index rows of one unit: some seconds, in which nobody else can write. A study of 100,000 instances needs half."""
+"""Index rows that one unit may add and remove: some seconds, in which nobody else can write. An instance of an
+ImagingStudy is one."""
 
 _HEAD = (
     "INSERT INTO fhir_head (id, sequence, updated) VALUES (1, ?, ?) "
@@ -93,10 +94,7 @@ class Writes:
         return None if row is None else Current(row[0], name, row[1], bool(row[2]), row[3], row[4])
 
     async def save(self, name: str, draft: Draft, current: Current | None, entry: int | None) -> Written:
-        """Make ``draft`` the next version of ``name``. Raises TooLarge where the unit comes to too many index rows."""
-        self._rows += sum(len(getattr(draft.indexed, group)) for group in _ROWS)
-        if self._rows > MAX_ROWS:
-            raise TooLarge(f"What is to be found by would take more than {MAX_ROWS} index entries.", code="too-costly")
+        """Make ``draft`` the next version of ``name``. Raises TooLarge."""
         self._sequence += 1
         new = current is None or current.deleted
         version = current.version + 1 if current else 1
@@ -174,7 +172,7 @@ class Writes:
         )
 
     async def _index(self, key: int, indexed: Indexed, *, fresh: bool) -> None:
-        """Bring the index rows of a resource to ``indexed``, touching only those that differ."""
+        """Bring the index rows of a resource to ``indexed``, touching only those that differ. Raises TooLarge."""
         for group, (table, *columns) in _ROWS.items():
             names = ["parameter", *columns]
             wanted: set[tuple[int | str, ...]] = getattr(indexed, group)
@@ -182,13 +180,20 @@ class Writes:
                 sql = f"SELECT {', '.join(names)} FROM {table} WHERE resource_key = ?"
                 present = {tuple(row) for row in await self._tx.fetch(sql, key)}
                 if stale := present - wanted:
+                    self._count(stale)
                     match = " AND ".join(f"{name} = ?" for name in names)
                     await self._tx.execute_many(
                         f"DELETE FROM {table} WHERE resource_key = ? AND {match}", [(key, *row) for row in stale]
                     )
                 wanted = wanted - present
             if wanted:
+                self._count(wanted)
                 sql = (
                     f"INSERT INTO {table} (resource_key, {', '.join(names)}) VALUES (?, {', '.join('?' * len(names))})"
                 )
                 await self._tx.execute_many(sql, [(key, *row) for row in wanted])
+
+    def _count(self, rows: set[tuple[int | str, ...]]) -> None:
+        self._rows += len(rows)
+        if self._rows > MAX_ROWS:
+            raise TooLarge(f"The request changes more than {MAX_ROWS} index entries.", code="too-costly")
