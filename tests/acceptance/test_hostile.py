@@ -443,6 +443,17 @@ def test_an_endless_body_is_stopped_at_the_limit(tmp_path: Path) -> None:
         assert not list((server.data_dir / "spool").iterdir())
 
 
+def test_a_search_keeps_nothing_of_large_metadata_but_what_it_shows(well: httpx.Client) -> None:
+    """As of enhanced objects with thousands of frames, of which a page may have 200."""
+    study, text = factories.uid(), "x" * 20_000_000
+    for number in range(30):
+        ds = factories.dataset(StudyInstanceUID=study, NumberOfFrames=number + 1)
+        ds.add_new("TextValue", "UT", text)
+        dicomweb.store(well, ds)
+    found = well.get(f"/v2/studies/{study}/instances?includefield=NumberOfFrames").json()
+    assert sorted(instance["00280008"]["Value"][0] for instance in found) == list(range(1, 31))
+
+
 def test_slow_clients_do_not_stop_the_others(well: httpx.Client, attacked: Server) -> None:
     """Two hundred that say a byte now and then, in the head, in the body, or never read their answer."""
     ds = factories.dataset()

@@ -1,5 +1,6 @@
 """Search: from a typed query to the datasets of the answer (query.md §§5, 6)."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,11 @@ Dataset = dict[str, Element]
 """A DICOM JSON dataset; elements nobody has to look into are left as they are stored."""
 
 STUDY_UID, SERIES_UID, SOP_UID = "0020000D", "0020000E", "00080018"
+INLINE_BYTES = 1 << 20
+"""Metadata of one page, compressed, up to which they are looked through on the event loop: 200 CT slices twice over."""
+KEPT_BYTES = 64 * 1024
+"""Metadata of one instance, up to which an answer may hold on to all of them until it is sent."""
+
 _PATH_UIDS = {STUDY_UID: "studies", SERIES_UID: "series", SOP_UID: "instances"}
 _COMPUTED_VR = dict.fromkeys(search.COMPUTED, "IS") | {
     attributes.MODALITIES_IN_STUDY: "CS",
@@ -93,7 +99,10 @@ async def find(archive: Archive, request: SearchRequest, tags: Sequence[QueryTag
     )
     more = len(found) > request.limit
     page = found[: request.limit]
-    datasets = [_dataset(match, request.level, wanted) for match in page]
+    if sum(len(match.metadata or b"") for match in page) <= INLINE_BYTES:
+        datasets = _datasets(page, request.level, wanted)
+    else:
+        datasets = await asyncio.to_thread(_datasets, page, request.level, wanted)
     for tag in tags:
         await _show_matched(archive, tag, page, datasets)
     return Page(datasets, page[-1].id if more else None)
@@ -172,6 +181,10 @@ def _needs_metadata(level: Level, wanted: _Wanted) -> bool:
     return bool(wanted.paths or wanted.tags - in_row - search.COMPUTED.keys() - {RETRIEVE_URL})
 
 
+def _datasets(page: Sequence[search.Found], level: Level, wanted: _Wanted) -> list[Dataset]:
+    return [_dataset(match, level, wanted) for match in page]
+
+
 def _dataset(match: search.Found, level: Level, wanted: _Wanted) -> Dataset:
     dataset: Dataset = {} if match.metadata is None else _stored(unpack([match.metadata]), wanted)
     # Computed attributes are asked of the index, and then its other values go with them (query.md §6).
@@ -205,7 +218,8 @@ def _stored(json: bytes, wanted: _Wanted) -> Dataset:
             if element is not None:
                 dataset[tag] = element
         else:
-            dataset[tag] = raw
+            # A part of the text would keep the whole: megabytes of an enhanced object for the number of its frames.
+            dataset[tag] = raw.copy() if len(json) > KEPT_BYTES else raw
     return dataset
 
 
