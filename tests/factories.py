@@ -12,7 +12,8 @@ from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-_numbers = itertools.count(1)
+_numbers = itertools.count(100_000)
+"""All of one length: what one request stores is filed in the order of its UIDs, as text."""
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
