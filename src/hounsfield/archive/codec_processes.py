@@ -28,6 +28,11 @@ JOIN_BYTES = 256 * 1024
 PIPE_BYTES = 4 << 20
 """Of an answer read before the process that writes it has to wait."""
 
+_FAILED = "The image cannot be converted: a codec failed."
+_STOPPING = "The server is stopping."
+_FROM_OUTSIDE = frozenset((-signal.SIGKILL, -signal.SIGTERM))
+"""How a process ends that did not end itself."""
+
 
 class Reply(IntEnum):
     """What a codec process says."""
@@ -64,12 +69,6 @@ class Limits:
 
 class CodecFailure(NotAcceptable):
     """The work crashed its process, or took too long: a broken or a hostile file."""
-
-
-_FAILED = "The image cannot be converted: a codec failed."
-_STOPPING = "The server is stopping."
-_FROM_OUTSIDE = frozenset((-signal.SIGKILL, -signal.SIGTERM))
-"""How a process ends that did not end itself."""
 
 
 class _Ended(Exception):
