@@ -9,11 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, HTJ2KLossless
 
 from hounsfield.archive.admission import Outcome, StoreRequest
 from hounsfield.archive.archive import Archive, Recompression
 from hounsfield.archive.codec_processes import CodecProcesses, Limits
+from hounsfield.archive.recompression import recompress_file
 from hounsfield.archive.store import store
+from hounsfield.archive.transcoding import transcode_file
 from hounsfield.database.migrate import upgrade
 from hounsfield.database.sqlite import SqliteDatabase
 from hounsfield.errors import StoreUnavailable
@@ -138,3 +141,18 @@ async def test_a_client_that_hangs_up(make: Callable[..., Place], size: int) -> 
     with pytest.raises(asyncio.CancelledError):
         await task
     assert place.stored() == []
+
+
+@pytest.mark.parametrize("recompress", [False, True])
+def test_nothing_is_left_of_what_a_killed_codec_process_wrote(tmp_path: Path, recompress: bool) -> None:
+    source, clean, dirty = tmp_path / "source", tmp_path / "clean", tmp_path / "dirty"
+    source.write_bytes(factories.instance(Rows=10, Columns=1_000, PixelData=bytes(20_000)))
+    clean.touch()
+    dirty.write_bytes(b"?" * 30_000)
+    for out in (clean, dirty):
+        if recompress:
+            recompress_file(str(source), str(out), ExplicitVRLittleEndian, 10**8)
+        else:
+            transcode_file(str(source), str(out), ExplicitVRLittleEndian, HTJ2KLossless, 10**8)
+    assert 0 < clean.stat().st_size < 20_000
+    assert dirty.read_bytes() == clean.read_bytes()

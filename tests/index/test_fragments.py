@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hounsfield.index.fragments import GzipArray, pack, unpack
+from hounsfield.index.fragments import GzipArray, pack, text_size, unpack
 
 TEXTS = st.lists(st.binary(max_size=300), max_size=20)
 
@@ -23,6 +23,7 @@ def pack_as_before(text: bytes) -> bytes:
 def test_what_is_packed_comes_back_joined_by_commas(texts: list[bytes], random: Random) -> None:
     fragments = [random.choice((pack, pack_as_before))(text) for text in texts]
     assert unpack(fragments) == b",".join(texts)
+    assert list(map(text_size, fragments)) == list(map(len, texts))
 
 
 @given(TEXTS, st.integers(1, 7), st.randoms())

@@ -12,7 +12,7 @@ from hounsfield.archive.archive import Archive
 from hounsfield.index import attributes, search
 from hounsfield.index.attributes import BY_TAG, INSTANCE_AVAILABILITY, RETRIEVE_URL
 from hounsfield.index.conditions import Condition, equal
-from hounsfield.index.fragments import unpack
+from hounsfield.index.fragments import text_size, unpack
 from hounsfield.index.instances import Level
 from hounsfield.index.query_tags import QueryTag
 from hounsfield.index.tag_attributes import values_of
@@ -23,8 +23,8 @@ Dataset = dict[str, Element]
 """A DICOM JSON dataset; elements nobody has to look into are left as they are stored."""
 
 STUDY_UID, SERIES_UID, SOP_UID = "0020000D", "0020000E", "00080018"
-INLINE_BYTES = 1 << 20
-"""Metadata of one page, compressed, up to which they are looked through on the event loop: 200 CT slices twice over."""
+INLINE_BYTES = 4 << 20
+"""Metadata of one page up to which they are looked through on the event loop: 200 CT slices three times over."""
 KEPT_BYTES = 64 * 1024
 """Metadata of one instance, up to which an answer may hold on to all of them until it is sent."""
 
@@ -99,7 +99,7 @@ async def find(archive: Archive, request: SearchRequest, tags: Sequence[QueryTag
     )
     more = len(found) > request.limit
     page = found[: request.limit]
-    if sum(len(match.metadata or b"") for match in page) <= INLINE_BYTES:
+    if sum(text_size(match.metadata) for match in page if match.metadata is not None) <= INLINE_BYTES:
         datasets = _datasets(page, request.level, wanted)
     else:
         datasets = await asyncio.to_thread(_datasets, page, request.level, wanted)

@@ -37,6 +37,11 @@ def unpack(fragments: Iterable[bytes]) -> bytes:
     return isal_zlib.decompressobj(_RAW).decompress(joined)
 
 
+def text_size(fragment: bytes) -> int:
+    """Bytes of the JSON in a fragment, which may be a thousand times what it has itself."""
+    return _sum(fragment)[1]
+
+
 def _data(fragment: bytes) -> bytes:
     """The deflate data of a fragment."""
     return fragment if fragment.endswith(_SYNC) else fragment[: -_TRAILER.size]
